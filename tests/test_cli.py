@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from stiefel_lora import _commands, cli
@@ -419,3 +420,17 @@ def test_a_mistake_found_by_the_trainer_is_the_only_line(tmp_path):
     assert result.returncode == 2
     assert "contains no images" in result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+@pytest.mark.parametrize("group", [(), ("lora",), ("queue",)])
+def test_summaries_of_commands_are_whole(group):
+    shown = CliRunner().invoke(_commands.app, [*group, "--help"]).output
+    assert "..." not in shown
+    assert "…" not in shown
+    commands = typer.main.get_command(_commands.app)
+    for name in group:
+        commands = commands.commands[name]
+    words = " ".join(shown.split())
+    for name, command in commands.commands.items():
+        first = " ".join(command.help.split()).partition(". ")[0].rstrip(".")
+        assert f"{name} {first}." in words

@@ -93,3 +93,33 @@ def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> 
         f"The caption {folder / 'b.txt'} is damaged UTF-16 (byte 2) and not UTF-8. "
         "Save it as UTF-8 in a text editor.",
     ]
+
+
+def test_scan_lists_every_file_with_a_problem_and_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(7):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"good{number}.png")
+        (folder / f"bad{number}.jpg").write_bytes(b"no image")
+    for suffix in ("gif", "heic", "heic"):
+        (folder / f"other{suffix}{len(list(folder.iterdir()))}.{suffix}").touch()
+    for number in range(25):
+        Image.new("RGB", (64, 64), (0, 0, 9 + number)).save(
+            folder / f"text{number}.png"
+        )
+        (folder / f"text{number}.txt").write_bytes(b"caf\xe9")
+    config = tmp_path / "my.json"
+    config.write_text("{}")
+    sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
+    done = CliRunner().invoke(app, ["scan", str(config), *sets])
+    lines = done.stdout.splitlines()
+    start = lines.index("Files with problems (14):")
+    listed = lines[start + 1 :]
+    assert len(listed) == 14
+    for number in range(7):
+        assert f"  {folder / f'good{number}.png'}: no caption" in listed
+        (bad,) = [line for line in listed if f"bad{number}.jpg" in line]
+        assert "skipped: " in bad
+        assert "; no caption" in bad
+    assert any(".heic (2), .gif (1)" in line for line in lines)
+    assert len(done.stderr.splitlines()) == 25

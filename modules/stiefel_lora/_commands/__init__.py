@@ -13,6 +13,7 @@ from . import (  # noqa: F401  (add their verbs to lora)
     lora_merge,
     lora_models,
 )
+from ._shared import WholeSummaries
 from .batch import batch
 from .caption import caption
 from .catalogue import optimizers, presets, schema
@@ -31,6 +32,7 @@ from .window import ui
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Train LoRAs with geometry-aware optimizers.",
     no_args_is_help=True,
     add_completion=False,

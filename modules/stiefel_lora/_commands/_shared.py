@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, load, outcome_of
 
@@ -17,12 +18,31 @@ __all__ = [
     "ConfigArgument",
     "PluginOption",
     "SetOption",
+    "WholeSummaries",
     "load",
     "load_plugins",
     "needed",
     "unset",
     "user_errors",
 ]
+
+# Maximum length of a summary in a list of commands.
+_NO_LIMIT = 1000
+
+
+class WholeSummaries(typer.core.TyperGroup):
+    """Group of commands whose help shows whole summaries, on several lines if long."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands with the first sentence of their help."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.commands]
+        rows = [
+            (name, command.get_short_help_str(limit=_NO_LIMIT))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def needed(metavar: str, text: str) -> Any:

@@ -10,7 +10,7 @@ import typer
 
 from .._exceptions import InputError
 from .._wording import counted
-from ._shared import unset, user_errors
+from ._shared import WholeSummaries, unset, user_errors
 from .lora_options import (
     AllowOption,
     DtypeOption,
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Inspect and edit LoRA files of any training tool and model family.",
     no_args_is_help=True,
     rich_markup_mode=None,

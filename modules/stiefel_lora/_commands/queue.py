@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from ._shared import PluginOption, SetOption, user_errors
+from ._shared import PluginOption, SetOption, WholeSummaries, user_errors
 from .batch import ConfigsArgument, DevicesOption, JobsOption, SweepOption
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..jobs import Job, Queue
+    from ..jobs import Direction, Job, Queue
 
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Train jobs in the background, one after the other. The GUI uses the same "
     "queue.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+_HEADINGS = (
+    "id",
+    "job",
+    "state",
+    "device",
+    "step",
+    "time left",
+    "validation loss",
+    "remark",
+)
+# Width of the list in a file or pipe, where lines are not wrapped.
+_FILE_WIDTH = 1000
 
 QueueOption = Annotated[
     Path | None,
@@ -100,6 +114,28 @@ def start(
             )
         else:
             typer.echo("The queue is already running and will also run these jobs.")
+
+
+@app.command()
+def move(
+    number: NumberArgument,
+    where: Annotated[
+        str,
+        typer.Argument(metavar="WHERE", help="first, up, down or last."),
+    ] = "first",
+    queue: QueueOption = None,
+) -> None:
+    """Change the order of waiting jobs. By default, the job becomes the next one."""
+    with user_errors():
+        from .._exceptions import QueueError
+        from ..jobs import Direction, move_job
+
+        if where not in get_args(Direction):
+            known = ", ".join(get_args(Direction))
+            raise QueueError(f"WHERE: {where} is not supported. Use one of {known}.")
+        opened = _open(queue)
+        _print_jobs("Moved", [move_job(opened, number, cast("Direction", where))])
+        typer.echo("Order: " + ", ".join(str(j.id) for j in opened.unfinished()))
 
 
 @app.command()
@@ -194,14 +230,25 @@ def _print_table(queue: Queue) -> None:
     from rich.table import Table
 
     from ..jobs import Watch
+    from ..runs.pace import duration
 
-    table = Table("id", "job", "state", "device", "step", "validation loss", "remark")
+    table = Table()
+    for heading in _HEADINGS:
+        # Long texts continue in the next line: names often differ only at their ends.
+        table.add_column(heading, overflow="fold", min_width=min(len(heading), 8))
     for job in queue.jobs():
-        found = Watch(job).progress()
+        watch = Watch(job)
+        found = watch.progress()
         loss = "" if found.validation_loss is None else f"{found.validation_loss:.4f}"
         state = f"{job.state.value} ({job.wish})" if job.wish else job.state.value
-        steps = f"{found.step}/{job.steps}"
+        percent = 100 * found.step // max(1, job.steps)
+        steps = f"{found.step}/{job.steps} ({percent} %)"
+        left = watch.seconds_left(job)
+        time = "" if left is None else duration(left)
         table.add_row(
-            str(job.id), job.name, state, job.device, steps, loss, job.message
+            str(job.id), job.name, state, job.device, steps, time, loss, job.message
         )
-    Console().print(table, markup=False)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    console.print(table, markup=False)

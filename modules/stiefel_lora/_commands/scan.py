@@ -23,7 +23,10 @@ def scan(
     ] = False,
     plugins: PluginOption = None,
 ) -> None:
-    """Report the sizes, buckets and problems of the training images."""
+    """Report the sizes, buckets and problems of the training images.
+
+    Each file with a problem is listed with the reason.
+    """
     with user_errors():
         settings = load(config, overrides, plugins)
         from ..data.folder import refuse
@@ -32,4 +35,9 @@ def scan(
         report = report_on(settings, decode=decode)
         for line in report.messages():
             typer.echo(line)
-        refuse(report.problems)
+        files = report.files()
+        if files:
+            typer.echo(f"Files with problems ({len(files)}):")
+        for line in files:
+            typer.echo(f"  {line}")
+        refuse(report.problems, None)

@@ -65,7 +65,7 @@ _UNREAD_SUFFIXES = frozenset(
         ".xcf",
     }
 )
-# Maximum number of problems of one kind in an error.
+# Default maximum number of problems of one kind in an error.
 _SHOWN = 20
 
 
@@ -271,8 +271,12 @@ def _passed_over(reasons: Sequence[str], folder: Path) -> Iterator[str]:
     yield f"{found}: {places}{more}."
 
 
-def refuse(problems: Mapping[Path, str]) -> None:
+def refuse(problems: Mapping[Path, str], most: int | None = _SHOWN) -> None:
     """Raise an error if there are problems.
+
+    Args:
+        problems: messages by folder or caption file.
+        most: maximum number of messages in the error. None means all of them.
 
     Raises:
         DataError: If there are problems. The message has a line for each of them.
@@ -280,8 +284,8 @@ def refuse(problems: Mapping[Path, str]) -> None:
     if not problems:
         return
     messages = list(dict.fromkeys(problems.values()))
-    more = len(messages) - _SHOWN
-    shown = messages[:_SHOWN] + (
+    more = 0 if most is None else len(messages) - most
+    shown = messages[:most] + (
         [f"{more} more messages like these are not shown."] if more > 0 else []
     )
     raise DataError("\n".join(shown))

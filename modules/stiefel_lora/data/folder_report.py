@@ -128,6 +128,20 @@ class ScanReport:
             )
         return [*found, *self.remarks]
 
+    def files(self) -> list[str]:
+        """Return a line for each file with a problem: its path and all reasons."""
+        found: dict[Path, list[str]] = collections.defaultdict(list)
+        for path, reason in self.broken.items():
+            found[path].append(f"skipped: {reason}")
+        for path in self.without_caption:
+            found[path].append("no caption")
+        for first, *others in self.duplicates:
+            for path in others:
+                found[path].append(f"same content as {first}")
+        for path in self.listed_but_missing:
+            found[path].append("listed in metadata.jsonl, but does not exist")
+        return [f"{path}: {'; '.join(found[path])}" for path in sorted(found)]
+
 
 def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
     """Create a report on the training images.

@@ -14,6 +14,7 @@ Usage from a GUI:
     Tail(job.folder.events_file).lines()            # all events of the training
     read_log(queue, job, 50)
 
+    move_job(queue, 3, "first")
     pause_jobs(queue, [3])      # saves and stops if running
     release_jobs(queue, [3])    # resumes from the checkpoint
     cancel_jobs(queue, [4], now=True)
@@ -34,7 +35,15 @@ from .adding import add_jobs, sync_jobs
 from .batch import run_batch
 from .job import Job, JobState
 from .logs import follow_log, read_log
-from .orders import cancel_jobs, clear_jobs, pause_jobs, release_jobs, retry_jobs
+from .orders import (
+    Direction,
+    cancel_jobs,
+    clear_jobs,
+    move_job,
+    pause_jobs,
+    release_jobs,
+    retry_jobs,
+)
 from .plan import Plan, make_plans
 from .queue import Queue, default_folder
 from .report import write_report
@@ -43,6 +52,7 @@ from .start import is_running, start_runner
 from .tail import Progress, Tail, Watch
 
 __all__ = [
+    "Direction",
     "Job",
     "JobState",
     "Plan",
@@ -57,6 +67,7 @@ __all__ = [
     "follow_log",
     "is_running",
     "make_plans",
+    "move_job",
     "parse_slots",
     "pause_jobs",
     "read_log",

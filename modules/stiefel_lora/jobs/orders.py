@@ -1,4 +1,4 @@
-"""Commands to a queue: pause, resume, cancel, retry and clear.
+"""Commands to a queue: move, pause, resume, cancel, retry and clear.
 
 A running training is stopped by a file in its ``commands`` folder. It finishes the
 current step, saves a checkpoint and exits. Each function returns the changed jobs.
@@ -7,21 +7,28 @@ current step, saves a checkpoint and exits. Each function returns the changed jo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Literal
 
 from .._exceptions import QueueError
 from ..runs.commands import send_command
 from .job import OVER, Job, JobState, PendingAction
 from .processes import send_end
 from .queue import Queue
+from .store import PLACE
 
 __all__ = [
+    "Direction",
     "cancel_jobs",
     "clear_jobs",
+    "move_job",
     "pause_jobs",
     "release_jobs",
     "remind",
     "retry_jobs",
 ]
+
+Direction = Literal["first", "up", "down", "last"]
+"""Target of a move in the queue."""
 
 _HELD_BACK = (JobState.PAUSED,)
 _UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED)
@@ -57,6 +64,40 @@ def retry_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:
                 "cancelled jobs can be retried."
             )
     return _to_waiting(queue, numbers, _UNSUCCESSFUL if numbers else (JobState.FAILED,))
+
+
+def move_job(queue: Queue, number: int, where: Direction) -> Job:
+    """Move a waiting or paused job in front of or behind others.
+
+    Args:
+        queue: the queue.
+        number: ID of the job.
+        where: ``first``, ``up``, ``down`` or ``last``, among the waiting and paused
+            jobs.
+
+    Raises:
+        QueueError: If the job does not exist, or is not waiting or paused.
+    """
+    job = queue.job(number)
+    with queue.store.change() as db:
+        rows = db.execute(
+            f"SELECT id, {PLACE} AS place FROM job WHERE state IN ('waiting', "
+            f"'paused') ORDER BY {PLACE}"
+        ).fetchall()
+        ids, places = [row["id"] for row in rows], [row["place"] for row in rows]
+        if number not in ids:
+            raise QueueError(
+                f"Job {job.id} ({job.name}) is {job.state.value}. Only waiting or "
+                "paused jobs can be moved."
+            )
+        old = ids.index(number)
+        new = {"first": 0, "up": old - 1, "down": old + 1, "last": len(ids) - 1}[where]
+        ids.insert(min(max(new, 0), len(ids) - 1), ids.pop(old))
+        db.executemany(
+            "INSERT OR REPLACE INTO job_order (id, place) VALUES (?, ?)",
+            list(zip(ids, places, strict=True)),
+        )
+    return queue.job(number)
 
 
 def pause_jobs(queue: Queue, numbers: Collection[int] = ()) -> list[Job]:

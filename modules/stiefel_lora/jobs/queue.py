@@ -16,7 +16,7 @@ from .._exceptions import QueueError
 from .._locks import is_held
 from ..runs.run_lock import run_lock_path
 from .job import Job, JobState
-from .store import Store, to_job
+from .store import PLACE, Store, to_job
 from .verdict import verdict
 
 __all__ = ["Queue", "default_folder"]
@@ -67,7 +67,7 @@ class Queue:
         return self.folder / "configs" / f"{job.id}.json"
 
     def jobs(self, *states: JobState) -> list[Job]:
-        """Return all jobs, or the jobs in the given states, sorted by number."""
+        """Return all jobs, or the jobs in the given states, in queue order."""
         found = self.store.select()
         return [job for job in found if not states or job.state in states]
 
@@ -111,7 +111,7 @@ class Queue:
             running = db.execute("SELECT * FROM job WHERE state = 'running'")
             device = choose([to_job(row) for row in running])
             row = db.execute(
-                "SELECT id FROM job WHERE state = 'waiting' ORDER BY id"
+                f"SELECT id FROM job WHERE state = 'waiting' ORDER BY {PLACE}"
             ).fetchone()
             if device is None or row is None:
                 return None

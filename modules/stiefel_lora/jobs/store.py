@@ -15,7 +15,7 @@ from typing import Any
 from .._exceptions import OutputError, QueueError
 from .job import Job, JobState
 
-__all__ = ["Store"]
+__all__ = ["PLACE", "Store"]
 
 VERSION = 1
 # Seconds that a writer waits for another one.
@@ -43,6 +43,13 @@ CREATE TABLE IF NOT EXISTS job (
 );
 PRAGMA user_version = {VERSION};
 """
+# Places of jobs that were moved. A table of its own, which earlier versions ignore, so
+# that their processes can still use the queue.
+PLACES = """
+CREATE TABLE IF NOT EXISTS job_order (id INTEGER PRIMARY KEY, place REAL NOT NULL)
+"""
+PLACE = "COALESCE((SELECT place FROM job_order WHERE job_order.id = job.id), job.id)"
+"""Place of a row of ``job`` in the queue: its number, unless it was moved."""
 
 
 class Store:
@@ -68,6 +75,7 @@ class Store:
                     # Once: the mode is stored in the file.
                     db.execute("PRAGMA journal_mode = WAL")
                     db.executescript(SCHEMA)
+                db.execute(PLACES)
 
     @contextlib.contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
@@ -86,13 +94,15 @@ class Store:
             db.commit()
 
     def select(self, where: str = "TRUE", *values: Any) -> list[Job]:
-        """Read the jobs that match a condition, sorted by number.
+        """Read the jobs that match a condition, in the order of the queue.
 
         Raises:
             OutputError: If the file cannot be read.
         """
         with self._storage_errors(), contextlib.closing(self._connect()) as db:
-            found = db.execute(f"SELECT * FROM job WHERE {where} ORDER BY id", values)
+            found = db.execute(
+                f"SELECT * FROM job WHERE {where} ORDER BY {PLACE}", values
+            )
             return [to_job(row) for row in found]
 
     def _connect(self) -> sqlite3.Connection:

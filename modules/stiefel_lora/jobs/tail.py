@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..metrics.tags import AVERAGE_LOSS, MEAN_RANK
-from .job import Job
+from ..runs.pace import Pace
+from .job import Job, JobState
 
 __all__ = ["Progress", "Tail", "Watch"]
 
@@ -61,6 +62,9 @@ class Progress:
     effective_rank: float | None = None
     """Effective rank, averaged over all blocks."""
 
+    pace: Pace = dataclasses.field(default_factory=Pace, repr=False, compare=False)
+    """Times of the recent steps."""
+
     _history: dict[str, list[tuple[int, float | None]]] = dataclasses.field(
         default_factory=lambda: {name: [] for name in _TAGS},
         init=False,
@@ -73,6 +77,10 @@ class Progress:
         kind, values = event.get("type"), event.get("values", {})
         if kind in ("start", "resume", "train"):
             self.step = event["step"]
+        if kind in ("start", "resume"):
+            self.pace.restart()
+        elif kind == "train" and "time" in event:
+            self.pace.take(self.step, float(event["time"]))
         for name, tag in _TAGS.items():
             found = self._history[name]
             # Discard values after this step, which an earlier process wrote.
@@ -93,6 +101,15 @@ class Watch:
     def __init__(self, job: Job) -> None:
         self._tail = Tail(job.folder.events_file)
         self._progress = Progress()
+
+    def seconds_left(self, job: Job) -> float | None:
+        """Estimate the remaining time of a running job in seconds, or None.
+
+        Call :meth:`progress` before.
+        """
+        if job.state is not JobState.RUNNING:
+            return None
+        return self._progress.pace.seconds_left(job.steps)
 
     def progress(self) -> Progress:
         """Read new events and return the latest values."""

@@ -104,7 +104,10 @@ def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
     assert "press Start" in window.help.text()
     assert window.top.start.isVisible()
     assert not window.top.problems.isVisible()
+    assert not window.document.can_undo
+    assert not window.top.undo.isEnabled()
     window.document.set("lora_rank", 4)
+    assert window.top.undo.isEnabled()
     window.close()
     again = open_window(first=True)
     assert again.document.value("lora_rank") == 4

@@ -200,6 +200,12 @@ class Document:
         """Redo the last undone change."""
         self._move(self._redo, self._undo)
 
+    def forget_history(self) -> None:
+        """Make the present settings the first ones, which cannot be undone."""
+        self._undo.clear()
+        self._redo.clear()
+        self._typed = None
+
     def _move(self, come: list[dict[str, Any]], go: list[dict[str, Any]]) -> None:
         if not come:
             return
@@ -243,7 +249,7 @@ class Document:
         self.baseline = {}
         if source is not None and source.is_file():
             self.load(source)
-            self._undo.clear()
+            self.forget_history()
         # A plugin that no longer exists is reported at its field.
         with contextlib.suppress(ConfigError):
             load_named_plugins(data)

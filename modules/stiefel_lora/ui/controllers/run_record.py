@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...runs.pace import Pace
 from ...runs.run_folder import RunFolder
 from .rank_table import RankTable
 from .series import Series
@@ -17,8 +18,6 @@ from .series import Series
 __all__ = ["RunRecord", "SampleRound"]
 
 _ENDS = {"end": "done", "stop": "stopped", "error": "failed"}
-# Number of recent steps for the estimate of the remaining time.
-_RECENT_STEPS = 50
 # Maximum bytes per update, so that a long run does not block the GUI.
 _MOST_BYTES = 2 << 20
 
@@ -59,7 +58,7 @@ class RunRecord:
 
         self._position = 0
         self._written: dict[Path, int] = {}
-        self._pace: list[tuple[int, float]] = []
+        self._pace = Pace()
 
     def look(self) -> bool:
         """Read new events. Return whether there are any."""
@@ -77,12 +76,9 @@ class RunRecord:
     @property
     def seconds_left(self) -> float | None:
         """Estimated remaining time in seconds."""
-        if self.state != "running" or len(self._pace) < 2:
+        if self.state != "running":
             return None
-        (first, began), (last, now) = self._pace[0], self._pace[-1]
-        if last <= first or not self.steps:
-            return None
-        return (now - began) / (last - first) * max(0, self.steps - self.step)
+        return self._pace.seconds_left(self.steps)
 
     def latest(self, tag: str) -> float | None:
         """Return the latest value of a tag."""
@@ -117,7 +113,8 @@ class RunRecord:
 
     def _take_start(self, step: int, values: dict[str, Any], event: Any) -> None:
         self.state, self.message = "running", ""
-        self.step, self._pace = step, []
+        self.step = step
+        self._pace.restart()
         self.steps = int(values.get("steps") or self.steps)
         self.ranks.rank = float(values.get("rank") or 0)
         if not self.config:
@@ -138,7 +135,7 @@ class RunRecord:
 
     def _take_train(self, step: int, values: dict[str, Any], event: Any) -> None:
         self.step = step
-        self._pace = [*self._pace[-_RECENT_STEPS:], (step, float(event["time"]))]
+        self._pace.take(step, float(event["time"]))
         self._numbers(step, values)
 
     def _take_ranks(self, step: int, values: dict[str, Any], event: Any) -> None:

@@ -6,9 +6,10 @@ import time
 
 from ...jobs import Job, JobState
 from ...metrics.tags import AVERAGE_LOSS, LOSS_LABEL, MEAN_RANK
+from ...runs.pace import duration
 from .run_record import RunRecord
 
-__all__ = ["duration", "figures", "headline", "memory_of"]
+__all__ = ["figures", "headline", "memory_of"]
 
 _WORDS = {
     JobState.WAITING: "waiting in the queue",
@@ -68,14 +69,3 @@ def memory_of(job: Job | None) -> str:
     except psutil.Error:
         return ""
     return f"RAM {held / 1e9:.1f} GB"
-
-
-def duration(seconds: float) -> str:
-    """Format a time in hours, minutes and seconds.
-
-    >>> duration(65), duration(3700)
-    ('1:05', '1:01:40')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -13,6 +13,7 @@ from ...config import TrainConfig, check_complete, check_paths
 from ...data import scan_all
 from ...data.epoch_length import without_epochs
 from ...jobs import (
+    Direction,
     Job,
     JobState,
     Plan,
@@ -21,6 +22,7 @@ from ...jobs import (
     cancel_jobs,
     clear_jobs,
     is_running,
+    move_job,
     parse_slots,
     pause_jobs,
     release_jobs,
@@ -103,6 +105,10 @@ class Trainings:
     def cancel(self, job: Job) -> None:
         """Cancel a job. A running job saves a checkpoint and stops."""
         cancel_jobs(self.queue, [job.id])
+
+    def move(self, job: Job, where: Direction) -> None:
+        """Move a waiting job in the queue."""
+        move_job(self.queue, job.id, where)
 
     def clear(self) -> None:
         """Remove finished jobs from the list. Their files are kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from ...jobs import Job, JobState, Watch
+from ...runs.pace import duration
 
 __all__ = ["QueueTab"]
 
@@ -25,6 +26,8 @@ _HEADINGS = (
     "Name",
     "State",
     "Steps",
+    "Progress",
+    "Time left",
     "Loss",
     "Validation loss",
     "Effective rank",
@@ -37,6 +40,8 @@ _ORDERS = (
         "Add a training with the current settings to the end of the queue",
     ),
     ("show", "Show", "Show this training on the Run tab"),
+    ("up", "▲ Up", "Train before the previous waiting training"),
+    ("down", "▼ Down", "Train after the next waiting training"),
     ("stop", "Stop", "Save a checkpoint after the current step and stop"),
     ("resume", "Resume", "Resume from the last checkpoint"),
     (
@@ -55,7 +60,7 @@ _HINT = (
     "Trainings run one at a time in separate processes and continue when this window "
     "is closed. The queue is shared with the command line: stiefel-lora queue list."
 )
-_NUMBER = Qt.ItemDataRole.UserRole
+_MOVABLE = (JobState.WAITING, JobState.PAUSED)
 
 
 class QueueTab(QWidget):
@@ -95,21 +100,28 @@ class QueueTab(QWidget):
 
     def show_jobs(self, jobs: list[Job]) -> None:
         """Update the table."""
+        chosen = self.chosen
         self._jobs = jobs
         self.table.setRowCount(len(jobs))
         for row, job in enumerate(jobs):
             for column, text in enumerate(self._texts(job)):
                 self._write(row, column, text)
+            if chosen is not None and job.id == chosen.id:
+                # The selection stays at the same job when jobs are moved or removed.
+                self.table.setCurrentCell(row, max(0, self.table.currentColumn()))
         self._allow()
 
     def _texts(self, job: Job) -> tuple[str, ...]:
         watch = self._watches.setdefault(job.run_dir, Watch(job))
         found = watch.progress()
+        left = watch.seconds_left(job)
         state = f"{job.state.value} ({job.wish})" if job.wish else job.state.value
         return (
             job.name,
             state,
             f"{found.step} / {job.steps}",
+            f"{100 * found.step // max(1, job.steps)} %",
+            "" if left is None else duration(left),
             _number(found.loss, 4),
             _number(found.validation_loss, 4),
             _number(found.effective_rank, 1),
@@ -128,8 +140,12 @@ class QueueTab(QWidget):
     def _allow(self) -> None:
         job = self.chosen
         state = job.state if job else None
+        movable = [j.id for j in self._jobs if j.state in _MOVABLE]
+        place = movable.index(job.id) if job and job.id in movable else None
         allowed = {
             "show": job is not None,
+            "up": bool(place),
+            "down": place is not None and place < len(movable) - 1,
             "stop": state in (JobState.RUNNING, JobState.WAITING),
             "resume": state in (JobState.PAUSED, JobState.FAILED, JobState.CANCELLED),
             "cancel": state in (JobState.RUNNING, JobState.WAITING, JobState.PAUSED),

@@ -214,6 +214,8 @@ class RunController(QObject):
             "stop": lambda: trainings.stop(job),
             "resume": lambda: trainings.resume(job),
             "cancel": lambda: trainings.cancel(job),
+            "up": lambda: trainings.move(job, "up"),
+            "down": lambda: trainings.move(job, "down"),
             "sample": lambda: trainings.send(job.run_dir, "sample"),
             "save": lambda: trainings.send(job.run_dir, "save"),
         }

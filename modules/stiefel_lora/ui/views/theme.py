@@ -52,7 +52,7 @@ _DARK = {
     Role.Link: "#7fb4f0",
     Role.Mid: "#444c56",
 }
-_DISABLED = {"light": "#8a929c", "dark": "#737c87"}
+_DISABLED = {"light": "#6f7781", "dark": "#adb5c0"}
 
 ERROR, REMARK, QUIET = "error", "remark", "quiet"
 _COLORS = {

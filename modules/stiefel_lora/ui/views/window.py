@@ -155,6 +155,7 @@ class MainWindow(QMainWindow):
         path = demo()
         if path is not None:
             self.open_file(path)
+            self.document.forget_history()
             self._hint = _WELCOME
             self.help.setText(_WELCOME)
 
