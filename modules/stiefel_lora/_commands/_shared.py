@@ -34,7 +34,7 @@ class WholeSummaries(typer.core.TyperGroup):
     """Group of commands whose help shows whole summaries, on several lines if long."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the commands with the first sentence of their help."""
+        """Write the commands with the beginning of their help, up to a period."""
         commands = [(name, self.get_command(ctx, name)) for name in self.commands]
         rows = [
             (name, command.get_short_help_str(limit=_NO_LIMIT))

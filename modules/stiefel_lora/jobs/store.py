@@ -43,8 +43,8 @@ CREATE TABLE IF NOT EXISTS job (
 );
 PRAGMA user_version = {VERSION};
 """
-# Places of jobs that were moved. A table of its own, which earlier versions ignore, so
-# that their processes can still use the queue.
+# Places of jobs that were moved. Earlier versions ignore this table, so their processes
+# can still use the queue.
 PLACES = """
 CREATE TABLE IF NOT EXISTS job_order (id INTEGER PRIMARY KEY, place REAL NOT NULL)
 """
