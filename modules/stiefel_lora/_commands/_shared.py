@@ -51,8 +51,17 @@ def needed(metavar: str, text: str) -> Any:
 
 
 def unset(text: str, *names: str, metavar: str | None = None) -> Any:
-    """Create an option without a default, with the name of the parameter."""
-    return typer.Option(*names, metavar=metavar, help=text, show_default=False)
+    """Create an option without a default, with the name of the parameter.
+
+    Upper and lower case of choices are equal.
+    """
+    return typer.Option(
+        *names,
+        metavar=metavar,
+        help=text,
+        show_default=False,
+        case_sensitive=False,
+    )
 
 
 ConfigArgument = Annotated[

@@ -116,7 +116,7 @@ def verify(
     """Check that other programs can load a LoRA."""
     with user_errors():
         from ..files import open_lora, verify_lora
-        from ..files.tools.verifying import compare_loras
+        from ..files.tools.verifying import OWN_OF_PEFT, compare_loras
 
         given = open_lora(file)
         check_known(file, given, allow_unknown)
@@ -128,6 +128,11 @@ def verify(
         else:
             for line in lines:
                 typer.echo(line)
+            if given.spelling == OWN_OF_PEFT:
+                typer.echo(
+                    "Only peft supports this key format. Convert the file to kohya or "
+                    "peft for other programs."
+                )
         if not all(check.is_right for check in own):
             raise InputError(
                 f"{file}: the weight deltas differ from those of {against}. Create "

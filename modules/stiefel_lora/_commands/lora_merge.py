@@ -11,6 +11,7 @@ import typer
 
 from .._exceptions import InputError
 from .._weighted_path import parse_part
+from .._wording import counted
 from ._shared import needed, unset, user_errors
 from .lora import app, check_known, print_result
 from .lora_options import (
@@ -74,7 +75,8 @@ def merge(
         MethodName,
         typer.Option(
             help="Merge method. The method norm scales the sum to the mean norm of "
-            "its parts."
+            "its parts.",
+            case_sensitive=False,
         ),
     ] = MethodName.sum,
     density: Annotated[
@@ -229,6 +231,7 @@ def _merge_into(
     for remark in report.remarks:
         typer.echo(remark, err=True)
     typer.echo(
-        f"{report.path}: {report.layers} weights of {base.family} were changed. "
+        f"{report.path}: {counted(report.layers, 'weight', 'weights')} of "
+        f"{base.family} changed. "
         f"Relative rounding error of the change: {report.error:.1e}."
     )

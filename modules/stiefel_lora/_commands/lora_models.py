@@ -54,10 +54,11 @@ def extract(
         ),
     ] = False,
     to: Annotated[
-        SpellingName, typer.Option("--to", help="Key format of the output.")
+        SpellingName,
+        typer.Option("--to", help="Key format of the output.", case_sensitive=False),
     ] = SpellingName.kohya,
     dtype: Annotated[
-        Dtype, typer.Option(help="Dtype of the saved tensors.")
+        Dtype, typer.Option(help="Dtype of the saved tensors.", case_sensitive=False)
     ] = Dtype.float16,
     as_json: JsonOption = False,
     overwrite: OverwriteOption = False,
@@ -119,12 +120,14 @@ def overlap(
         return
     rows = report.layers if layers else (*report.sections.values(), report.total)
     typer.echo(
-        "     norm A      norm B  norm A+B  cosine  outputs (chance)  inputs (chance)"
+        "     norm A      norm B  norm A+B   cosine (chance)  outputs (chance)  "
+        "inputs (chance)"
     )
     for row in rows:
         typer.echo(
             f"{row.norms[0]:11.4g} {row.norms[1]:11.4g} {row.sum_norm:9.4g} "
-            f"{row.cosine:7.3f}  {row.outputs:7.3f} ({row.outputs_by_chance:.3f})  "
+            f"{row.cosine:8.3f} ({row.cosine_by_chance:.4f})  "
+            f"{row.outputs:7.3f} ({row.outputs_by_chance:.3f})  "
             f"{row.inputs:7.3f} ({row.inputs_by_chance:.3f})  {row.name}"
         )
     if left_out := report.left_out():

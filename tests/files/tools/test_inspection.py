@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from stiefel_lora import _commands
 from stiefel_lora.files import LoraReport, inspect_lora, open_lora
-from stiefel_lora.files.tools.notes import trigger_words
+from stiefel_lora.files.tools.inspection_facts import facts_of
+from stiefel_lora.files.tools.notes import frequent_tags, trigger_words
 from stiefel_lora.files.tools.sections import layer_kind, section_of
 
 BLOCK = "lora_unet_input_blocks_4_1_transformer_blocks_{}_attn1_to_q"
@@ -121,11 +122,17 @@ def test_metadata(write):
         ss_learning_rate="None",
     )
     found = report(path)
-    assert found.trigger_words == ("sks dog", "cat", "dog", "grass")
+    assert found.trigger_words == ()
+    assert found.frequent_tags == ("sks dog", "cat", "dog", "grass")
+    facts = facts_of(found)
+    assert facts["folders and frequent tags"] == "sks dog, cat, dog, grass"
+    assert "trigger words" not in facts
+    assert found.to_json()["frequent_tags"] == ["sks dog", "cat", "dog", "grass"]
     assert found.notes == {"network module": "networks.lora"}
     assert trigger_words({"modelspec.trigger_phrase": "sks"}) == ["sks"]
-    assert trigger_words({"ss_tag_frequency": "{"}) == []
-    assert trigger_words({"ss_tag_frequency": '{"a": 1}'}) == []
+    assert trigger_words({"ss_tag_frequency": json.dumps(tags)}) == []
+    assert frequent_tags({"ss_tag_frequency": "{"}) == []
+    assert frequent_tags({"ss_tag_frequency": '{"a": 1}'}) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError
-from stiefel_lora.files import open_lora, overlap
+from stiefel_lora.files import Part, merge_lora, open_lora, overlap
 
 SEEDS = st.integers(0, 2**31)
 
@@ -62,6 +62,54 @@ def test_a_file_and_itself_and_random_subspaces(tmp_path):
     assert apart.inputs_by_chance == 6 / 500
     assert "1.4" in overlap(one, two).advice()
     assert "lora merge --method norm" in overlap(one, two).advice()
+
+
+@given(st.floats(0.1, 3), st.floats(-0.9, 0.9), SEEDS)
+def test_strengths_are_the_projections_of_the_sum(tmp_path_factory, scale, mixed, seed):
+    """A prediction that can be checked: what the sum does along each update."""
+    folder = tmp_path_factory.mktemp("lora")
+    one = write(folder / "a.safetensors", make("PEFT", seed=seed))
+    other = write(folder / "c.safetensors", make("PEFT", seed=seed + 1))
+    parts = [Part(one, scale * mixed), Part(other, scale * (1 - abs(mixed)))]
+    merge_lora(parts, folder / "b.safetensors")
+    two = open_lora(folder / "b.safetensors")
+    report, a, b = overlap(one, two), stack(dense(one)), stack(dense(two))
+    wanted = float((a + b) @ a / (a @ a)), float((a + b) @ b / (b @ b))
+    assert report.total.strengths == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+    text = report.advice()
+    assert f"A has {report.total.strengths[0]:.2f} times its strength" in text
+    apart = max(abs(strength - 1) for strength in wanted)
+    if abs(apart - 0.1) > 1e-3:
+        assert ("share directions" in text) == (apart > 0.1)
+    assert "will" not in text
+
+
+def test_a_cosine_by_chance_is_the_spread_of_random_updates(tmp_path):
+    def file(name: str, seed: int):
+        tensors = {}
+        generator = torch.Generator().manual_seed(seed)
+        for place, (out, into) in enumerate(((30, 20), (10, 40))):
+            stem = f"lora_unet_blocks_{place}_attn_to_q"
+            up = torch.randn(out, 3, generator=generator) * (1 + place)
+            down = torch.randn(3, into, generator=generator)
+            tensors[f"{stem}.lora_up.weight"] = up
+            tensors[f"{stem}.lora_down.weight"] = down
+        return write(tmp_path / name, tensors)
+
+    one = file("a.safetensors", 0)
+    rows = [overlap(one, file("b.safetensors", seed)) for seed in range(1, 400)]
+    cosines = torch.tensor([row.total.cosine for row in rows])
+    chance = sum(row.total.cosine_by_chance for row in rows) / len(rows)
+    assert float(cosines.square().mean().sqrt()) == pytest.approx(chance, rel=0.15)
+    assert rows[0].layers[0].cosine_by_chance == pytest.approx(600**-0.5)
+
+
+def test_an_update_of_zeros(tmp_path):
+    zeros = {k: torch.zeros_like(t) if "up" in k else t for k, t in make().items()}
+    one = write(tmp_path / "a.safetensors", zeros)
+    two = write(tmp_path / "b.safetensors", make())
+    assert overlap(one, two).advice() == "All common updates of A are 0."
+    assert overlap(one, one).advice() == "All common updates of A and B are 0."
 
 
 def test_what_cannot_be_compared(tmp_path):

@@ -162,3 +162,31 @@ def test_the_command_and_what_it_refuses(tmp_path):
     with pytest.raises(OutputError, match="exceeds the range"):
         convert_lora(file, tmp_path / "new", "PEFT (own)", dtype=torch.float16)
     assert not (tmp_path / "new").exists()
+
+
+def test_only_peft_checks_its_own_files(tmp_path):
+    """Other programs do not support these keys, so 0 of all layers is no finding."""
+    path, out = tmp_path / "in.safetensors", tmp_path / "out"
+    write(path, make("PEFT"))
+    given = ["lora", "convert", str(path), "--to", "PEFT-Folder", "--output", str(out)]
+    result = CliRunner().invoke(_commands.app, given)
+    assert result.exit_code == 0, result.output
+    assert "peft 0." in result.output
+    for name in ("ComfyUI", "Forge", "diffusers", "0 of"):
+        assert name not in result.output
+    result = CliRunner().invoke(_commands.app, ["lora", "verify", str(out)])
+    assert (result.exit_code, "0 of" in result.output) == (0, False)
+    assert "Only peft supports this key format." in result.output
+
+
+@pytest.mark.parametrize("name", ["PEFT", "Peft", "peft"])
+def test_key_formats_in_upper_and_lower_case(tmp_path, name):
+    path, out = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
+    write(path, make())
+    given = ["lora", "convert", str(path), "--to", name, "--output", str(out)]
+    given += ["--dtype", "Float32", "--no-verify"]
+    result = CliRunner().invoke(_commands.app, given)
+    assert (result.exit_code, open_lora(out).spelling) == (0, "PEFT"), result.output
+    merged = ["lora", "merge", str(path), "--method", "NORM", "--output", str(out)]
+    result = CliRunner().invoke(_commands.app, [*merged, "--overwrite", "--no-verify"])
+    assert result.exit_code == 0, result.output

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from PySide6.QtCore import QObject
+from shiboken6 import delete, isValid
 
 from helpers.lora_files import dense as dense_updates
 from helpers.lora_files import make, stack, write
@@ -255,6 +256,18 @@ def test_the_window_ends_while_a_file_is_inspected(way, tmp_path: Path):
     number, folder = ran.stdout.split()
     assert not psutil.pid_exists(int(number))
     assert not Path(folder).exists()
+
+
+def test_a_process_that_qt_has_deleted_can_be_stopped(qtbot):
+    """Qt deletes the processes of a window together with it, while one is running."""
+    parent = QObject()
+    process = CommandProcess(parent)
+    process.start([sys.executable, "-c", "import time; time.sleep(60)"])
+    inner = process._process
+    delete(inner)
+    assert not isValid(inner)
+    process.stop()
+    assert not process.is_running
 
 
 def test_levels_of_the_image(tmp_path: Path):

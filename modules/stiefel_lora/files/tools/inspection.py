@@ -19,7 +19,7 @@ import torch
 from ...geometry import product_singular_values, spectrum_summary
 from .finite_layers import broken_layers, is_finite
 from .lora_file import LoraFile, LoraLayer
-from .notes import training_notes, trigger_words
+from .notes import frequent_tags, training_notes, trigger_words
 from .one_thread import one_thread
 from .save_lora import NO_EFFECT
 from .sections import layer_kind, section_of
@@ -115,9 +115,14 @@ class LoraReport:
     total: Summary
     sections: Mapping[str, Summary]
     trigger_words: tuple[str, ...]
+    """Trigger phrase of the metadata."""
+
     notes: Mapping[str, str]
     not_finite: tuple[str, ...] = ()
     """Names of all layers with NaN or infinity, including other adapters."""
+
+    frequent_tags: tuple[str, ...] = ()
+    """Names of image folders and the most frequent tags of the captions."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -150,6 +155,7 @@ class LoraReport:
             "dtypes": file.dtypes,
             "size": file.size,
             "trigger_words": list(self.trigger_words),
+            "frequent_tags": list(self.frequent_tags),
             "training": dict(self.notes),
             "metadata": dict(file.metadata),
             "remarks": list(self.remarks),
@@ -186,6 +192,7 @@ def inspect_lora(file: LoraFile) -> LoraReport:
         trigger_words=tuple(trigger_words(file.metadata)),
         notes=training_notes(file.metadata),
         not_finite=tuple(broken_layers(file)),
+        frequent_tags=tuple(frequent_tags(file.metadata)),
     )
 
 

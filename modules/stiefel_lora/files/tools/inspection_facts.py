@@ -38,6 +38,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "dtype": _counted(file.dtypes),
         "size": f"{file.size / 1e6:.2f} MB",
         "trigger words": ", ".join(report.trigger_words),
+        "folders and frequent tags": ", ".join(report.frequent_tags),
         **report.notes,
         "unknown keys": file.unknown_text,
         "norm of the update": number_text(total.norm),

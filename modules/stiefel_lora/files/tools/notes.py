@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["training_notes", "trigger_words"]
+__all__ = ["frequent_tags", "training_notes", "trigger_words"]
 
 # Metadata entry -> label in a report.
 _TRAINING = {
@@ -44,14 +44,17 @@ def training_notes(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def trigger_words(metadata: Mapping[str, str]) -> list[str]:
-    """Return the trigger phrase, or else folder names and the most frequent tags.
-
-    The names of folders in sd-scripts are ``<repeats>_<words>``. These words and the
-    five most frequent tags are returned.
-    """
+    """Return the trigger phrase of the metadata. Empty if there is none."""
     phrase = metadata.get("modelspec.trigger_phrase", "").strip()
-    if phrase:
-        return [phrase]
+    return [phrase] if phrase else []
+
+
+def frequent_tags(metadata: Mapping[str, str]) -> list[str]:
+    """Return the names of image folders and the five most frequent tags of captions.
+
+    The names of folders in sd-scripts are ``<repeats>_<words>``. One of the words is
+    often the trigger word.
+    """
     counts: collections.Counter[str] = collections.Counter()
     words: list[str] = []
     for folder, tags in _object(metadata.get("ss_tag_frequency", "")).items():

@@ -1,7 +1,8 @@
 r"""Overlap of the updates of two LoRAs.
 
 * cosine: :math:`\langle \Delta W_1, \Delta W_2 \rangle / (\|\Delta W_1\| \|\Delta
-  W_2\|)`, which predicts the norm of the sum.
+  W_2\|)`, which determines the norm of the sum. In random directions, its standard
+  deviation is :math:`1 / \sqrt{m n}` for m x n matrices.
 * outputs, inputs: :math:`\|Q_1^T Q_2\|_F^2 / \min(r_1, r_2)` of orthonormal bases of
   the columns of B, or of the rows of A. Random subspaces of m dimensions have
   :math:`\max(r_1, r_2) / m`.
@@ -20,7 +21,7 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ..._wording import counted
 from ..weights import LoraFactors
-from .differences import update_norm
+from .differences import relative, update_norm
 from .finite_layers import check_finite
 from .layer_names import MODEL
 from .lora_file import LoraFile
@@ -33,7 +34,7 @@ __all__ = ["LayerOverlap", "OverlapReport", "overlap"]
 
 # Singular values below this fraction of the largest count as zero.
 _RANK_CUT = 1e-6
-# Threshold above chance, or of the cosine, for a notable overlap.
+# Change of the strength of a LoRA in the sum that is reported.
 _NOTABLE = 0.1
 # Growth of the norm above which the sum is larger than LoRAs usually are.
 _LONG = 1.2
@@ -49,6 +50,9 @@ class LayerOverlap:
     """Frobenius norms of the two updates."""
 
     cosine: float
+    cosine_by_chance: float
+    """Standard deviation of the cosine of updates in random directions."""
+
     outputs: float
     """Overlap of the output spaces, in [0, 1]."""
 
@@ -61,6 +65,22 @@ class LayerOverlap:
         """Frobenius norm of the sum of both updates."""
         one, two = self.norms
         return math.sqrt(max(one**2 + two**2 + 2 * self.cosine * one * two, 0.0))
+
+    @property
+    def strengths(self) -> tuple[float, float]:
+        r"""Strengths of both updates in the sum, along their own directions.
+
+        :math:`\langle \Delta W_1 + \Delta W_2, \Delta W_1 \rangle / \|\Delta W_1\|^2`.
+        It is 1 for orthogonal updates.
+        """
+        one, two = self.norms
+        inner = self.cosine * one * two
+        return 1 + relative(inner, one * one), 1 + relative(inner, two * two)
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the values to JSON values."""
+        found = dataclasses.asdict(self)
+        return found | {"sum_norm": self.sum_norm, "strengths": list(self.strengths)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +96,9 @@ class OverlapReport:
     def to_json(self) -> dict[str, Any]:
         """Convert the report to JSON values."""
         return {
-            "total": dataclasses.asdict(self.total),
-            "sections": {k: dataclasses.asdict(v) for k, v in self.sections.items()},
-            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "total": self.total.to_json(),
+            "sections": {name: row.to_json() for name, row in self.sections.items()},
+            "layers": [layer.to_json() for layer in self.layers],
             "alone": list(self.alone),
         }
 
@@ -93,17 +113,23 @@ class OverlapReport:
         )
 
     def advice(self) -> str:
-        """Return advice about merging both LoRAs."""
-        one, two = self.total.norms
-        size = max(one, two)
-        growth = self.total.sum_norm / size if size else 0.0
+        """Return a text about the sum of both LoRAs with the weight 1."""
+        if not all(self.total.norms):
+            name = " and ".join(
+                name
+                for name, norm in zip("AB", self.total.norms, strict=True)
+                if not norm
+            )
+            return f"All common updates of {name} are 0."
+        growth = self.total.sum_norm / max(self.total.norms)
+        one, two = self.total.strengths
         text = f"The norm of the sum is {growth:.2f} times the norm of the larger LoRA"
-        shared = max(
-            self.total.outputs - self.total.outputs_by_chance,
-            self.total.inputs - self.total.inputs_by_chance,
+        shared = max(abs(one - 1), abs(two - 1)) > _NOTABLE
+        text += ". The LoRAs share directions" if shared else ""
+        text += (
+            f". In the sum, A has {one:.2f} times its strength, and B {two:.2f} times "
+            "(1.00 without overlap)"
         )
-        if shared > _NOTABLE or abs(self.total.cosine) > _NOTABLE:
-            text += ". The LoRAs share directions and will probably interfere"
         if growth > _LONG:
             text += ". Use smaller weights, or lora merge --method norm"
         return f"{text}."
@@ -173,6 +199,7 @@ def _layer(one: LoraFactors, two: LoraFactors) -> LayerOverlap | None:
         section="",
         norms=norms,
         cosine=inner / size if size else 0.0,
+        cosine_by_chance=(ups[0].shape[0] * downs[0].shape[1]) ** -0.5,
         outputs=shares[0][0],
         outputs_by_chance=shares[0][1],
         inputs=shares[1][0],
@@ -203,6 +230,10 @@ def _together(name: str, rows: Iterable[LayerOverlap]) -> LayerOverlap:
     norms = tuple(math.hypot(*(row.norms[side] for row in rows)) for side in (0, 1))
     inner = sum(row.cosine * row.norms[0] * row.norms[1] for row in rows)
     size = norms[0] * norms[1]
+    # The cosines of layers are independent, and each has the mean 0.
+    chance = math.hypot(
+        *(row.cosine_by_chance * row.norms[0] * row.norms[1] for row in rows)
+    )
 
     def mean(part: str) -> float:
         return sum(getattr(row, part) for row in rows) / len(rows)
@@ -212,6 +243,7 @@ def _together(name: str, rows: Iterable[LayerOverlap]) -> LayerOverlap:
         section=name,
         norms=(norms[0], norms[1]),
         cosine=inner / size if size else 0.0,
+        cosine_by_chance=chance / size if size else 0.0,
         outputs=mean("outputs"),
         outputs_by_chance=mean("outputs_by_chance"),
         inputs=mean("inputs"),

@@ -25,6 +25,9 @@ from .respell import in_layout_of, is_fused, kohya_stem
 
 __all__ = ["Check", "compare_loras", "verify_lora"]
 
+OWN_OF_PEFT = "PEFT (own)"
+"""Key format of the files that peft saves."""
+
 CLOSE = 1e-5
 """Maximum relative deviation of a correct update."""
 
@@ -105,7 +108,8 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
         meant: expected layers. The default is the layers of ``file``.
 
     Returns:
-        A result for each program that supports the family.
+        A result for each program that supports the family. Files saved by peft are only
+        loaded by peft, because no other program supports their key format.
 
     Raises:
         ModelError: If a layer contains NaN or infinity.
@@ -113,6 +117,12 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
     check_finite(file)
     wanted = meant or file
     checks = []
+    if file.spelling == OWN_OF_PEFT:
+        if _installed("peft"):
+            from .peft_loading import PEFT, load_by_peft
+
+            checks.append(_by_code(PEFT, file, wanted, load_by_peft))
+        return tuple(checks)
     if file.family in family_names():
         for program in PROGRAMS:
             if has_list(program, str(file.family)):
@@ -122,10 +132,6 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
 
             if is_loadable(str(file.family)):
                 checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
-    if file.spelling == "PEFT (own)" and _installed("peft"):
-        from .peft_loading import PEFT, load_by_peft
-
-        checks.append(_by_code(PEFT, file, wanted, load_by_peft))
     return tuple(checks)
 
 

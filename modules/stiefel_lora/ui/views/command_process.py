@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QObject, QProcess, Signal
+from shiboken6 import isValid
 
 __all__ = ["CommandProcess"]
 
@@ -69,8 +70,12 @@ class CommandProcess(QObject):
             self.ended.emit(-1, "", f"The process could not be started: {reason}.")
 
     def _take(self) -> QProcess | None:
-        """Return the process and disconnect it from this object."""
+        """Return the process and disconnect it from this object.
+
+        None if Qt has already deleted it, together with the window.
+        """
         process, self._process = self._process, None
-        if process is not None:
-            process.deleteLater()
+        if process is None or not isValid(process):
+            return None
+        process.deleteLater()
         return process
