@@ -9,19 +9,13 @@ from .._weighted_path import split_weight
 from ..methods import far_rate
 from .concept import enabled_of
 from .paths import MODEL_SETTINGS, is_local_model
+from .relevance import MASK_SETTINGS
 from .rules_objective import idle_objective
 from .schema import TrainConfig
 from .trigger import PLACEHOLDER
 from .violation import SettingsError, Violation
 
 __all__ = ["check_complete", "check_paths", "missing_paths", "remarks"]
-
-_OF_MASKS = (
-    "alpha_mask",
-    "unmasked_probability",
-    "unmasked_weight",
-    "normalize_masked_area_loss",
-)
 
 
 def check_paths(config: TrainConfig) -> None:
@@ -124,7 +118,7 @@ def _without_effect(config: TrainConfig) -> Iterator[Violation]:
     if config.save_without_ema and config.ema == "off":
         yield Violation("save_without_ema", "has no effect because ema is off")
     if not config.masked_training:
-        for name in _OF_MASKS:
+        for name in MASK_SETTINGS:
             if getattr(config, name) != type(config).model_fields[name].default:
                 yield Violation(name, "has no effect because masked_training is off")
     yield from idle_objective(config)

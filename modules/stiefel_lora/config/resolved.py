@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .._intervals import rank_interval
 from ..families.catalogue import record_of
@@ -118,9 +118,7 @@ class Settings(
     @property
     def resolved_timestep_distribution(self) -> TimestepDistribution:
         """Timestep distribution. The default depends on the family."""
-        usual: TimestepDistribution = (
-            "logit_normal" if self.family.predicts_flow else "uniform"
-        )
+        usual = cast("TimestepDistribution", self.family.usual_distribution)
         return self.timestep_distribution or usual
 
     @property

@@ -6,14 +6,15 @@ from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
-__all__ = ["OBJECTIVE_RULES", "idle_objective"]
+__all__ = ["BIASED", "OBJECTIVE_RULES", "SHAPED", "idle_objective"]
 
 _STRENGTHS = ("mse_strength", "mae_strength", "huber_strength")
 # Weightings that are defined for one kind of model only.
 _FLOW_WEIGHTS = {"sigma"}
 _DIFFUSION_WEIGHTS = {"min_snr_gamma", "debiased_estimation"}
-_SHAPED = ("logit_normal", "heavy_tail", "sigmoid", "inverted_parabola")
-_BIASED = ("logit_normal", "sigmoid", "inverted_parabola")
+# Timestep distributions with a weight and with a bias.
+SHAPED = ("logit_normal", "heavy_tail", "sigmoid", "inverted_parabola")
+BIASED = ("logit_normal", "sigmoid", "inverted_parabola")
 
 
 def _weight_fits_the_family(config: Settings) -> Violation | None:
@@ -96,8 +97,8 @@ def idle_objective(config: Settings) -> list[Violation]:
     """Return the settings that have no effect because of other settings."""
     kind = config.resolved_timestep_distribution
     idle = {
-        "noising_weight": config.noising_weight != 0 and kind not in _SHAPED,
-        "noising_bias": config.noising_bias != 0 and kind not in _BIASED,
+        "noising_weight": config.noising_weight != 0 and kind not in SHAPED,
+        "noising_bias": config.noising_bias != 0 and kind not in BIASED,
         "huber_delta": config.huber_delta != 1 and not config.huber_strength,
         "loss_weight_strength": config.loss_weight_strength != 5
         and config.loss_weight_fn != "min_snr_gamma",

@@ -182,6 +182,11 @@ class FamilyRecord:
         return self.own_short_label or self.label
 
     @property
+    def usual_distribution(self) -> str:
+        """Timestep distribution that is used if none is set."""
+        return "logit_normal" if self.predicts_flow else "uniform"
+
+    @property
     def stock_folder(self) -> Path:
         """Folder with the default settings ``<component>.json``."""
         return self.stock or KNOWN / self.name

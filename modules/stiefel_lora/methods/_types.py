@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .._exceptions import OptionError
 from .._install import install_command
@@ -196,12 +196,18 @@ class Method:
             The option, and name and value of the other option that it requires.
         """
         values = self.defaults() | dict(options)
-        for option in self.options:
-            if option.needs is None or values[option.name] == option.default:
-                continue
-            name, value = option.needs
-            if values[name] != value:
-                yield option, name, value
+        for option in self.without_effect(options):
+            if values[option.name] != option.default:
+                yield option, *cast("tuple[str, str]", option.needs)
+
+    def without_effect(self, options: Mapping[str, Any]) -> list[Option]:
+        """Return the options without an effect, also those at their defaults."""
+        values = self.defaults() | dict(options)
+        return [
+            option
+            for option in self.options
+            if option.needs is not None and values[option.needs[0]] != option.needs[1]
+        ]
 
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of all options by name."""

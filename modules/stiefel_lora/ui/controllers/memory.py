@@ -31,6 +31,9 @@ class Memory:
     size: list[int] = dataclasses.field(default_factory=lambda: [1180, 800])
     tab: int = 0
     run: str = ""
+    advanced: bool = False
+    """Whether all settings are shown."""
+
     first: bool = True
     """Whether the GUI is opened for the first time."""
 

@@ -10,7 +10,15 @@ from ...config.optimizer import OPTIMIZER_MODELS, OptimizerConfig
 from ...config.settings import SETTING_GROUPS
 from .fields import Field, fields_of
 
-__all__ = ["TABS", "Section", "all_fields", "label_of", "optimizer_fields", "sections"]
+__all__ = [
+    "BASIC",
+    "TABS",
+    "Section",
+    "all_fields",
+    "label_of",
+    "optimizer_fields",
+    "sections",
+]
 
 TABS = ("General", "Data", "Training", "LoRA", "Optimizer", "Sampling")
 """Tabs with settings."""
@@ -33,6 +41,34 @@ _MOVED = (
     ("sample", ("Sampling", "Sample images")),
 )
 _HIDDEN = ("schema_version",)
+BASIC = (
+    "run_name",
+    "output_dir",
+    "model_type",
+    "base_model_name",
+    "weight_dtype",
+    "checkpoint_every",
+    "output_formats",
+    "concepts",
+    "trigger_word",
+    "resolution",
+    "validation_split",
+    "batch_size",
+    "steps",
+    "epochs",
+    "gradient_checkpointing",
+    "validate_every",
+    "lora_rank",
+    "lora_alpha",
+    "layer_filter_preset",
+    "learning_rate",
+    "learning_rate_scheduler",
+    "learning_rate_warmup_steps",
+    "sample_every",
+    "samples",
+)
+"""Settings that most users change, which come first in their sections. All others are
+advanced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +115,19 @@ def _fields_of_model(model: type[OptimizerConfig]) -> tuple[Field, ...]:
 
 @functools.cache
 def sections() -> tuple[Section, ...]:
-    """Return the sections with all fields, in the order of the schema."""
+    """Return the sections with all fields: basic ones first, then as in the schema."""
     found: dict[tuple[str, str], list[Field]] = {}
     topics = _topic_of_key()
     for key, field in all_fields().items():
         found.setdefault(_place(key, topics[key]), []).append(field)
     return tuple(
-        Section(tab, title, tuple(fields)) for (tab, title), fields in found.items()
+        Section(tab, title, tuple(sorted(fields, key=_basic_first)))
+        for (tab, title), fields in found.items()
     )
+
+
+def _basic_first(field: Field) -> int:
+    return BASIC.index(field.key) if field.key in BASIC else len(BASIC)
 
 
 def _topic_of_key() -> dict[str, str]:

@@ -122,7 +122,7 @@ class Columns(QWidget):
         self._grid = QGridLayout(self)
         self._letters = column_letters
         self._widgets: list[QWidget] = []
-        self._shown: tuple[int, int] = (0, 0)
+        self._shown: tuple[int, list[bool]] = (0, [])
 
     def add(self, widget: QWidget) -> None:
         """Append a widget."""
@@ -140,18 +140,24 @@ class Columns(QWidget):
         widest = max((w.minimumSizeHint().width() for w in self._widgets), default=0)
         return QSize(widest + 2 * self._grid.contentsMargins().left(), hint.height())
 
+    def refresh(self) -> None:
+        """Distribute the widgets again after some were shown or hidden."""
+        self._arrange()
+
     def _arrange(self) -> None:
         letter = self.fontMetrics().averageCharWidth()
         room = max(1, self.width() // (self._letters * letter))
-        columns = min(2, room, len(self._widgets))
-        if (columns, len(self._widgets)) == self._shown:
+        shown = [not widget.isHidden() for widget in self._widgets]
+        columns = min(2, room, max(1, sum(shown)))
+        if (columns, shown) == self._shown:
             return
-        self._shown = columns, len(self._widgets)
+        self._shown = columns, shown
         heights = [0] * columns
         stacks = [QVBoxLayout() for _ in range(columns)]
         for widget in self._widgets:
             place = heights.index(min(heights))
-            heights[place] += widget.sizeHint().height()
+            if not widget.isHidden():
+                heights[place] += widget.sizeHint().height()
             stacks[place].addWidget(widget)
         while (item := self._grid.takeAt(0)) is not None:
             if (old := item.layout()) is not None:

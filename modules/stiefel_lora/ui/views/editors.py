@@ -64,6 +64,9 @@ class Editor(QWidget):
         self._value = value
         self._render(value)
 
+    def hide_parts(self, keys: set[str]) -> None:
+        """Hide fields inside of the editor, if it is one of a list of objects."""
+
     def mark_wrong(self, wrong: bool) -> None:
         """Mark the value as valid or invalid."""
         target = self.focusProxy() or self

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
+    QApplication,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -62,6 +63,12 @@ class Row:
             widget.setToolTip(tooltip(field))
         self.editor.setProperty("doc", field.explanation)
         self.locked = False
+        self.shown = True
+
+    def has_focus(self) -> bool:
+        """Return whether the user is editing this field."""
+        focused = QApplication.focusWidget()
+        return focused is not None and self.editor.isAncestorOf(focused)
 
     def mark(
         self,
@@ -87,6 +94,7 @@ class Row:
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide the row."""
+        self.shown = visible
         self.label.setVisible(visible)
         self.editor.setVisible(visible)
         self.note.setVisible(visible and bool(self.note.text()))
@@ -110,11 +118,6 @@ class FieldsForm(QWidget):
         """Show the values of all fields."""
         for key, row in self.rows.items():
             row.editor.show_value(values[key])
-
-    def show_only(self, keys: Collection[str], visible: bool) -> None:
-        """Show or hide the rows of the given keys."""
-        for key in keys:
-            self.rows[key].set_visible(visible)
 
     def focus_first(self) -> None:
         """Focus the first field."""
@@ -161,12 +164,23 @@ class RecordsEditor(StackEditor):
     def __init__(self, field: Field) -> None:
         super().__init__(field)
         self.entries: list[EntryBox] = []
+        self._hidden: set[str] = set()
         self._shelf = QVBoxLayout()
         self.add = QPushButton(f"Add to {field.label.lower()}")
         self.add.clicked.connect(self._add)
         self.stack.addLayout(self._shelf)
         self.stack.addWidget(self.add, 0, Qt.AlignmentFlag.AlignLeft)
         self.setFocusProxy(self.add)
+
+    def hide_parts(self, keys: set[str]) -> None:
+        """Hide fields of all entries, except for entries in which they are set."""
+        if keys != self._hidden:
+            self._hidden = keys
+            self._hide()
+
+    def _hide(self) -> None:
+        for entry, record in zip(self.entries, self._records(), strict=True):
+            entry.hide_parts({key for key in self._hidden if not record.get(key)})
 
     def _records(self) -> list[dict[str, Any]]:
         return [dict(record) for record in self._value or ()]
@@ -205,6 +219,7 @@ class RecordsEditor(StackEditor):
             self._new_entry()
         for entry, record in zip(self.entries, records, strict=True):
             entry.form.show_values(filled_record(record, self.field.parts))
+            entry.hide_parts({key for key in self._hidden if not record.get(key)})
 
     def _new_entry(self) -> None:
         entry = EntryBox(self.field)
@@ -230,11 +245,12 @@ class EntryBox(QFrame):
         self.form = FieldsForm(parts)
         many = len(parts) > _FEW
         rest = [part.key for part in parts if not part.required] if many else []
+        self._rest, self._hidden = rest, set[str]()
         self._more = _tool("More", "Show all settings of this entry")
         self._more.setCheckable(True)
-        self._more.toggled.connect(lambda on: self.form.show_only(rest, on))
+        self._more.toggled.connect(lambda _: self._show_rest())
         self._more.setVisible(bool(rest))
-        self.form.show_only(rest, False)
+        self._show_rest()
         orders = QHBoxLayout()
         orders.addWidget(self._more)
         orders.addStretch(1)
@@ -250,12 +266,23 @@ class EntryBox(QFrame):
         column.addWidget(self.form)
         column.addLayout(orders)
 
+    def hide_parts(self, keys: set[str]) -> None:
+        """Hide fields, also if all others are shown."""
+        if keys != self._hidden:
+            self._hidden = keys
+            self._show_rest()
+
+    def _show_rest(self) -> None:
+        open_ = self._more.isChecked()
+        for key in self._rest:
+            self.form.rows[key].set_visible(open_ and key not in self._hidden)
+
 
 def make_editor(field: Field) -> Editor:
     """Create the editor for the kind of a field."""
     if field.kind is Kind.FLAG:
         return ChoiceEditor(field) if field.optional else FlagEditor(field)
-    if field.key.endswith(_MODEL):
+    if field.key.endswith(_MODEL) and field.kind is not Kind.LINES:
         return PathEditor(field)
     kinds: dict[Kind, type[Editor]] = {
         Kind.CHOICE: ChoiceEditor,

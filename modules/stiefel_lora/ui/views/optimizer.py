@@ -46,9 +46,22 @@ class OptimizerPanel(QGroupBox):
             self._column.addWidget(widget)
         self.form: FieldsForm | None = None
         self._name = ""
+        self._revealed: set[str] = set()
 
-    def refresh(self, document: Document, findings: Findings) -> None:
-        """Show the optimizer of the settings and its errors."""
+    def reveal(self, key: str) -> None:
+        """Keep an option visible, with a key such as ``optimizer.momentum``."""
+        self._revealed.add(key)
+
+    def refresh(
+        self, document: Document, findings: Findings, *, advanced: bool
+    ) -> None:
+        """Show the optimizer of the settings and its errors.
+
+        Args:
+            document: settings.
+            findings: their errors.
+            advanced: whether to show all options, instead of the changed ones.
+        """
         name = document.optimizer
         listed = self._list_methods()
         if name != self._name or listed:
@@ -56,9 +69,16 @@ class OptimizerPanel(QGroupBox):
         assert self.form is not None
         values = {key: document.value(f"optimizer.{key}") for key in self.form.rows}
         self.form.show_values(values)
+        entry = CATALOGUE.get(name)
+        idle = entry.without_effect(values) if entry is not None else []
+        without = {option.name for option in idle}
         for key, row in self.form.rows.items():
             dotted = f"optimizer.{key}"
-            row.mark(findings.errors.get(dotted, ()), (), None, document.is_set(dotted))
+            changed, errors = document.is_set(dotted), findings.errors.get(dotted, ())
+            row.mark(errors, (), None, changed)
+            kept = bool(errors) or dotted in self._revealed or row.has_focus()
+            useful = key not in without and (advanced or changed)
+            row.set_visible(kept or useful)
         errors = findings.errors.get("optimizer", [])
         remarks = findings.remarks.get("optimizer", [])
         self.note.say("\n".join(errors or remarks), ERROR if errors else REMARK)

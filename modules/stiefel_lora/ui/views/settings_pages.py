@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from PySide6.QtWidgets import QGroupBox, QVBoxLayout, QWidget
 
+from ...config.relevance import settings_without_effect
 from ..controllers.document import Document
 from ..controllers.findings import Findings, locks
-from ..controllers.pages import TABS, Section, sections
+from ..controllers.pages import BASIC, TABS, Section, sections
 from .basics import Columns
 from .form import FieldsForm, Row
 from .optimizer import OptimizerPanel
@@ -27,6 +28,11 @@ class SettingsPages:
         self.document = document
         self.pages: dict[str, Columns] = {tab: Columns() for tab in TABS}
         self.forms: list[FieldsForm] = []
+        self.boxes: list[QGroupBox] = []
+        self.advanced = False
+        """Whether all settings are shown, instead of the basic and changed ones."""
+
+        self._revealed: set[str] = set()
         self.optimizer = OptimizerPanel()
         self.optimizer.chosen.connect(document.choose_optimizer)
         self.optimizer.edited.connect(self._edit)
@@ -53,12 +59,18 @@ class SettingsPages:
             options = self.optimizer.form.rows.items()
             rows.update({f"optimizer.{name}": row for name, row in options})
         found = rows.get(key)
+        if found is not None and key not in self._revealed:
+            self._revealed.add(key)
+            self.optimizer.reveal(key)
+            found.set_visible(True)
+            self._arrange()
         target: QWidget = self.optimizer.combo if found is None else found.editor
         target.setFocus()
 
     def refresh(self, findings: Findings) -> None:
         """Show the values of the settings and their errors."""
         document, locked = self.document, locks(self.document.data)
+        without = settings_without_effect(document.value)
         for form in self.forms:
             form.show_values({key: self._shown(key, locked) for key in form.rows})
             for key, row in form.rows.items():
@@ -68,7 +80,35 @@ class SettingsPages:
                     locked.get(key),
                     document.data.get(key) != document.baseline.get(key),
                 )
-        self.optimizer.refresh(document, findings)
+                row.editor.hide_parts(_parts_of(key, without))
+                row.set_visible(self._is_shown(key, row, findings, without))
+        self.optimizer.refresh(document, findings, advanced=self.advanced)
+        self._arrange()
+
+    def _is_shown(
+        self, key: str, row: Row, findings: Findings, without: set[str]
+    ) -> bool:
+        """Return whether a setting is shown.
+
+        Those with a message are always shown, as are the focused one and those that
+        were shown by :meth:`focus`.
+        """
+        if findings.errors.get(key) or findings.remarks.get(key):
+            return True
+        if key in self._revealed or row.has_focus():
+            return True
+        if key in without:
+            return False
+        document = self.document
+        changed = document.data.get(key) != document.baseline.get(key)
+        return self.advanced or key in BASIC or changed
+
+    def _arrange(self) -> None:
+        """Hide sections without a visible setting."""
+        for box, form in zip(self.boxes, self.forms, strict=True):
+            box.setVisible(any(row.shown for row in form.rows.values()))
+        for page in self.pages.values():
+            page.refresh()
 
     def _shown(self, key: str, locked: dict[str, str]) -> object:
         if key in locked and key == "lora_alpha" and not self.document.is_set(key):
@@ -90,4 +130,11 @@ class SettingsPages:
         self.forms.append(form)
         box = QGroupBox(section.title)
         QVBoxLayout(box).addWidget(form)
+        self.boxes.append(box)
         page.add(box)
+
+
+def _parts_of(key: str, names: set[str]) -> set[str]:
+    """Return the names of the parts of a record among dotted keys."""
+    start = f"{key}."
+    return {name.removeprefix(start) for name in names if name.startswith(start)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QSize, QTimer
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import (
+    QCheckBox,
     QFileDialog,
     QLabel,
     QMainWindow,
@@ -67,6 +68,9 @@ class MainWindow(QMainWindow):
         self.top = TopBar(memory.theme)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
+        self.advanced = _advanced_box(memory.advanced)
+        self.settings.advanced = memory.advanced
+        self.tabs.setCornerWidget(self.advanced)
         self.runs = RunController(self)
         self.lora = LoraTab()
         self._hint = _HELP
@@ -92,7 +96,7 @@ class MainWindow(QMainWindow):
         self.setCentralWidget(central)
         for tab in TABS:
             page = self.settings.pages[tab]
-            self.tabs.addTab(self.data if tab == "Data" else scrolled(page), tab)
+            self.tabs.addTab(scrolled(self.data if tab == "Data" else page), tab)
         self.tabs.addTab(self.runs.queue_tab, "Queue")
         self.tabs.addTab(self.runs.run_tab, "Run")
         self.tabs.addTab(scrolled(self.lora), "LoRA files")
@@ -123,6 +127,7 @@ class MainWindow(QMainWindow):
         top.setting_wanted.connect(self.go_to)
         top.theme_wanted.connect(self.set_theme)
         top.start_wanted.connect(self.start)
+        self.advanced.toggled.connect(self.show_advanced)
         runs.add_wanted.connect(lambda: self.start(show=False))
         runs.tab_wanted.connect(self.show_tab)
         runs.run_shown.connect(self._note_run)
@@ -242,9 +247,18 @@ class MainWindow(QMainWindow):
         self.examine()
         self.remember()
 
+    def show_advanced(self, on: bool) -> None:
+        """Show all settings, or the basic ones and those that were changed."""
+        self.memory.advanced = self.settings.advanced = on
+        self.settings.refresh(self.findings)
+        self._remember.start()
+
     def show_tab(self, page: QWidget) -> None:
-        """Switch to the tab of ``page``."""
-        self.tabs.setCurrentWidget(page)
+        """Switch to the tab of ``page``, which may be inside of a scroll area."""
+        tabs = (self.tabs.widget(index) for index in range(self.tabs.count()))
+        self.tabs.setCurrentWidget(
+            next(tab for tab in tabs if tab is page or tab.isAncestorOf(page))
+        )
 
     def complain(self, what: str, why: str) -> None:
         """Show an error dialog."""
@@ -304,6 +318,16 @@ class MainWindow(QMainWindow):
         self.data.finish()
         self.lora.close_files()
         self.remember()
+
+
+def _advanced_box(on: bool) -> QCheckBox:
+    box = QCheckBox("Advanced settings")
+    box.setToolTip(
+        "Show all settings. Otherwise, the most important ones and those that differ "
+        "from the preset are shown."
+    )
+    box.setChecked(on)
+    return box
 
 
 def _timer(parent: QMainWindow, milliseconds: int, call: object) -> QTimer:

@@ -1,0 +1,107 @@
+"""Settings that have no effect because of other settings or the model family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..families.catalogue import record_of, records
+from ..families.record import FamilyRecord
+from .rules_objective import BIASED, SHAPED
+
+__all__ = ["MASK_SETTINGS", "settings_without_effect"]
+
+Value = Callable[[str], Any]
+"""Function that returns the value of a setting."""
+
+MASK_SETTINGS = (
+    "alpha_mask",
+    "unmasked_probability",
+    "unmasked_weight",
+    "normalize_masked_area_loss",
+)
+"""Settings that need ``masked_training``."""
+
+_NEEDS: tuple[tuple[tuple[str, ...], Callable[[Value], object]], ...] = (
+    (
+        ("ema_decay", "ema_update_step_interval", "save_without_ema"),
+        lambda value: value("ema") != "off",
+    ),
+    (MASK_SETTINGS, lambda value: value("masked_training")),
+    (("huber_delta",), lambda value: value("huber_strength")),
+    (
+        ("loss_weight_strength",),
+        lambda value: value("loss_weight_fn") == "min_snr_gamma",
+    ),
+    (("loi_batches", "loi_file_rank"), lambda value: value("lora_init") == "loi"),
+    (
+        ("text_encoder_learning_rate",),
+        lambda value: value("train_text_encoder"),
+    ),
+    (
+        ("text_encoder_2_learning_rate",),
+        lambda value: value("train_text_encoder_2"),
+    ),
+    (
+        ("validation_timesteps_per_picture", "early_stop_patience"),
+        lambda value: value("validate_every"),
+    ),
+    (("early_stop_min_delta",), lambda value: value("early_stop_patience")),
+    (("validation_seed",), lambda value: value("validation_split")),
+    (
+        ("bucket_step", "max_aspect_ratio"),
+        lambda value: value("aspect_ratio_bucketing"),
+    ),
+    (
+        ("learning_rate_min_factor",),
+        lambda value: value("learning_rate_scheduler") in ("cosine", "linear"),
+    ),
+    (("timestep_shift",), lambda value: not value("dynamic_timestep_shifting")),
+)
+"""Settings, and a condition without which they have no effect."""
+
+
+def settings_without_effect(value: Value) -> set[str]:
+    """Return the settings that have no effect with the values of the others.
+
+    A setting of a record is returned as ``samples.negative_prompt``.
+
+    Args:
+        value: function that returns the value of a setting, which may be invalid.
+    """
+    idle = {key for keys, holds in _NEEDS if not holds(value) for key in keys}
+    try:
+        family = record_of(value("model_type"))
+    except KeyError:
+        return idle
+    kind = value("timestep_distribution") or family.usual_distribution
+    for key, kinds in (("noising_weight", SHAPED), ("noising_bias", BIASED)):
+        if kind not in kinds:
+            idle.add(key)
+    return idle | _of_other_families(family)
+
+
+def _of_other_families(family: FamilyRecord) -> set[str]:
+    """Return the settings that have no effect for a model family."""
+    idle = {
+        f"{record.denoiser}_model_name"
+        for record in records()
+        if record.denoiser != family.denoiser
+    }
+    if family.denoiser != "unet":
+        idle.add("conv_rank")
+    if family.predicts_flow:
+        idle.add("prediction_type")
+    else:
+        idle |= {"dynamic_timestep_shifting", "guidance_scale"}
+    if family.t5_tokens is None:
+        idle |= {"tokenizer_2_model_name", "text_encoder_2_sequence_length"}
+    if "text_encoder_2" not in family.text_readers:
+        idle |= {
+            "text_encoder_2_model_name",
+            "train_text_encoder_2",
+            "text_encoder_2_learning_rate",
+        }
+    if not family.negative_prompts:
+        idle.add("samples.negative_prompt")
+    return idle
