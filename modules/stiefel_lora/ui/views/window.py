@@ -255,10 +255,10 @@ class MainWindow(QMainWindow):
 
     def show_tab(self, page: QWidget) -> None:
         """Switch to the tab of ``page``, which may be inside of a scroll area."""
-        tabs = (self.tabs.widget(index) for index in range(self.tabs.count()))
-        self.tabs.setCurrentWidget(
-            next(tab for tab in tabs if tab is page or tab.isAncestorOf(page))
-        )
+        for index in range(self.tabs.count()):
+            tab = self.tabs.widget(index)
+            if tab is not None and (tab is page or tab.isAncestorOf(page)):
+                self.tabs.setCurrentIndex(index)
 
     def complain(self, what: str, why: str) -> None:
         """Show an error dialog."""
