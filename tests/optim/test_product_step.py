@@ -517,6 +517,17 @@ def test_momentum_unset_is_that_of_the_step():
     assert rule.numbers(factors)["momentum"] == 0.9
 
 
+def test_options_in_effect_are_those_that_are_used():
+    entry = CATALOGUE["stiefel_lora"]
+    product = entry.in_effect({"weight_decay": 0.1})
+    used = {"step": "product", "momentum": 0.6, "rest_lr_ratio": 0.05}
+    adam = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert product == used | adam | {"weight_decay": 0.1}
+    factors = entry.in_effect({"step": "factors", "a_rule": "sign"})
+    assert (factors["momentum"], factors["angle_per_lr"]) == (0.9, 7.0)
+    assert entry.in_effect({"momentum": 0.3})["momentum"] == 0.3
+
+
 def test_options_that_need_another_are_those_of_the_factors():
     entry = CATALOGUE["stiefel_lora"]
     needing = {option.name for option in entry.options if option.needs}

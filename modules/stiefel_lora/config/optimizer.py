@@ -39,6 +39,11 @@ class OptimizerConfig(StrictModel):
         """Return the keyword arguments for the optimizer, without the learning rate."""
         return self.model_dump(exclude={"name"})
 
+    def in_effect(self) -> dict[str, Any]:
+        """Return the options that have an effect, with the values that are used."""
+        entry = self.method
+        return entry.in_effect(self.arguments()) if entry else self.arguments()
+
 
 class CustomOptimizer(OptimizerConfig):
     """Any subclass of torch.optim.Optimizer."""

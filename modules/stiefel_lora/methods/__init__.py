@@ -17,13 +17,17 @@ from ._catalogue import (
 )
 from ._common import adam_options
 from ._rates import far_rate, rate_note, usual_lr
+from ._stiefel import ANGLE_PER_LR, MOMENTUM, REST_LR_RATIO
 from ._types import Method, Option
 from .plugins import load_installed, load_plugin, method
 
 __all__ = [
+    "ANGLE_PER_LR",
     "BUILT_IN",
     "CATALOGUE",
     "CUSTOM",
+    "MOMENTUM",
+    "REST_LR_RATIO",
     "Method",
     "Option",
     "adam_options",

@@ -16,6 +16,9 @@ __all__ = ["rate_note", "usual_lr"]
 
 # Multiples of the usual rate between which there is no remark.
 LOWEST, HIGHEST = 1 / 30, 40
+# Where the rate is the length of the step of the product, it cannot be far above the
+# usual one: from 8 times on, the loss rises in all trials (docs/evidence.md).
+_HIGHEST_OF_PRODUCT = 10
 
 # Options that change the unit of the learning rate: (method, option, value).
 _BY_OPTION = {
@@ -61,7 +64,9 @@ def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None
     """
     usual = usual_lr(entry, options)
     ratio = lr / usual
-    if lr == 0 or LOWEST < ratio < HIGHEST:
+    steps = entry.in_effect(options).get("step")
+    highest = _HIGHEST_OF_PRODUCT if steps == "product" else HIGHEST
+    if lr == 0 or LOWEST < ratio < highest:
         return None
     times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
     return (

@@ -5,9 +5,18 @@ from __future__ import annotations
 from ._common import ADAM_OPTIONS, WEIGHT_DECAY
 from ._types import Method, Option
 
-__all__ = ["STIEFEL_LORA"]
+__all__ = ["ANGLE_PER_LR", "MOMENTUM", "REST_LR_RATIO", "STIEFEL_LORA"]
 
 PER_FACTOR = ("step", "factors")
+
+# Per A-rule: radians of B per unit of lr, and the AdamW rate of parameters outside
+# pairs as a multiple of lr. sign with 0.2 x lr has AdamW's scale; muon's lr is a
+# spectral norm, some twenty times AdamW's rate.
+ANGLE_PER_LR = {"muon": 0.5, "adamw": 2.0, "sign": 7.0}
+REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
+# Of 0, 0.4, 0.6, 0.8 and 0.9, each with its own best rate, 0.6 had the lowest
+# validation loss of the step of the product (docs/evidence.md).
+MOMENTUM = {"product": 0.6, "factors": 0.9}
 
 STIEFEL_LORA = Method(
     name="stiefel_lora",
@@ -33,11 +42,11 @@ STIEFEL_LORA = Method(
             doc="Update the product B A as a whole (product), or B and A separately "
             "(factors). With product, the learning rate is the spectral norm of "
             "the update of B A. Start with 0.02, or with 0.01 for thousands of "
-            "steps. b_rule, a_rule, nesterov and angle_per_lr are not used, and "
-            "a fused backward pass is not supported. With factors, b_rule and "
-            "a_rule select the updates of B and A. Start with 0.02. This takes a "
-            "tenth (rank 16) to a third (rank 64) less time, and a fused backward "
-            "pass is supported.",
+            "steps. The options of the separate updates (b_rule, a_rule and others) "
+            "must keep their defaults, and a fused backward pass is not supported. "
+            "With factors, b_rule and a_rule select the updates of B and A. Start "
+            "with 0.02. This takes a tenth (rank 16) to a third (rank 64) less time, "
+            "and a fused backward pass is supported.",
         ),
         Option(
             name="b_rule",
@@ -107,6 +116,7 @@ STIEFEL_LORA = Method(
             unit="radians",
             needs=PER_FACTOR,
             unset_means="0.5 with muon, 2 with adamw, 7 with sign",
+            unset_by=("a_rule", ANGLE_PER_LR),
             doc="Angle in radians by which B rotates per step, as a multiple of the "
             "learning rate.",
         ),
@@ -120,6 +130,7 @@ STIEFEL_LORA = Method(
             high_open=True,
             optional=True,
             unset_means="0.6 with step=product, 0.9 with step=factors",
+            unset_by=("step", MOMENTUM),
             doc="Heavy-ball momentum factor. With step=product, it is used for the "
             "product. With step=factors, it is used for B, and for A if a_rule "
             "is muon or sign. A higher momentum requires a lower learning rate. "
@@ -144,6 +155,7 @@ STIEFEL_LORA = Method(
             "pair (DoRA magnitudes, biases), as a multiple of the learning "
             "rate.",
             unset_means="0.05 with muon and with step=product, else 1",
+            unset_by=("a_rule", REST_LR_RATIO),
         ),
         WEIGHT_DECAY,
         Option(

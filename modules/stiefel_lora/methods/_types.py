@@ -35,7 +35,9 @@ class Option:
             in ``unset_means``.
         unit: unit of the value, displayed in forms.
         label: displayed name. The default is ``name``.
-        unset_means: value that is used for None.
+        unset_means: value that is used for None, as text.
+        unset_by: name of the option that selects the value used for None, and this
+            value by its values.
         needs: name and value of another option that is required for this option to have
             an effect.
         older: value for states that were saved before the option existed. The default
@@ -56,6 +58,7 @@ class Option:
     unit: str = ""
     label: str = ""
     unset_means: str = ""
+    unset_by: tuple[str, Mapping[str, float]] | None = None
     needs: tuple[str, str] | None = None
     older: float | int | bool | str | None = None
 
@@ -208,6 +211,23 @@ class Method:
             for option in self.options
             if option.needs is not None and values[option.needs[0]] != option.needs[1]
         ]
+
+    def in_effect(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that have an effect, with the values that are used.
+
+        Args:
+            options: values of options by name. Defaults are used for missing options.
+        """
+        values = self.defaults() | dict(options)
+        for option in self.options:
+            if values[option.name] is None and option.unset_by is not None:
+                name, known = option.unset_by
+                values[option.name] = known[values[name]]
+        return {
+            option.name: values[option.name]
+            for option in self.options
+            if option.needs is None or values[option.needs[0]] == option.needs[1]
+        }
 
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of all options by name."""

@@ -47,6 +47,7 @@ from ..geometry import (
     symmetric,
     trace,
 )
+from ..methods import ANGLE_PER_LR, MOMENTUM, REST_LR_RATIO
 from ._moments import ahead, heavy_ball
 from .groups import Source
 from .pair_optimizer import PairOptimizer
@@ -101,15 +102,6 @@ With lr = 1e-4, ``angle_per_lr`` = 1000 corresponds to the learning rate of 0.1 
 the paper. The paper contains no pseudo-code, so the following are assumptions: AdamW
 for A, the form and value of the momentum, and no transport of the momentum.
 """
-
-# Per A-rule: radians of B per unit of lr, and the AdamW rate of parameters outside
-# pairs as a multiple of lr. sign with 0.2 x lr has AdamW's scale; muon's lr is a
-# spectral norm, some twenty times AdamW's rate.
-ANGLE_PER_LR = {"muon": 0.5, "adamw": 2.0, "sign": 7.0}
-REST_LR_RATIO = {"muon": 0.05, "adamw": 1.0, "sign": 1.0}
-# Of 0, 0.4, 0.6, 0.8 and 0.9, each with its own best rate, 0.6 had the lowest
-# validation loss of the step of the product (docs/evidence.md).
-MOMENTUM = {"product": 0.6, "factors": 0.9}
 
 _MOMENTUM_UP, _MOMENTUM_DOWN = "momentum_up", "momentum_down"
 

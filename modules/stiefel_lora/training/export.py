@@ -217,7 +217,7 @@ def write_lora_files(
         rank=rank,
         alpha=alpha,
         optimizer=config.optimizer.name,
-        options=config.optimizer.arguments(),
+        options=config.optimizer.in_effect(),
         learning_rate=config.learning_rate,
         steps=step,
         resolution=config.resolution,
