@@ -27,7 +27,12 @@ HEAVY = Method(
     1e-2,
     (("step", "product"), ("momentum", 0.9)),
 )
-FACTORS = Method("Stiefel LoRA, factors", "stiefel_lora", 2e-2)
+FACTORS = Method(
+    "Stiefel LoRA, factors",
+    "stiefel_lora",
+    2e-2,
+    (("step", "factors"), ("momentum", 0.9)),
+)
 TRIAL = (("plugins", [str(Path(__file__).with_name("variants.py"))]),)
 
 
@@ -346,9 +351,17 @@ STAGES = {
             rates=3,
         ),
     ),
+    "concepts_beta1": Stage(
+        "AdamW with less momentum on new concepts",
+        ADAMW,
+        (
+            *_cells((ADAMW, PRODUCT), (16,), 120, "concepts"),
+            *_cells((MOMENTA[2],), (16,), 120, "concepts", rates=3),
+        ),
+    ),
     "style": Stage(
         "The small set of the demo, which is learned by heart",
         ADAMW,
-        _cells((*RIVALS, HEAVY), (16, 64, 4), 120, "style"),
+        _cells(RIVALS, (16, 64), 120, "style"),
     ),
 }

@@ -19,7 +19,7 @@ def study() -> Iterator[ModuleType]:
     before = list(sys.path), set(sys.modules)
     sys.path[:0] = [str(BENCHMARKS / "study"), str(BENCHMARKS)]
     namespace = ModuleType("study")
-    for name in ("demo_runs", "one_run", "stages", "tables", "stack"):
+    for name in ("demo_runs", "one_run", "stages", "tables", "stack", "strength"):
         setattr(namespace, name, importlib.import_module(name))
     sys.path[:] = before[0]
     yield namespace

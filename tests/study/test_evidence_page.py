@@ -50,8 +50,32 @@ def _compared(
 def test_tables_are_those_of_the_rows(study: ModuleType, rows: dict[str, dict]) -> None:
     text = PAGE.read_text("utf-8")
     filled = study.tables.fill_page(text, study.stages.STAGES, rows)
-    filled = study.tables.fill_table(filled, "stack", study.stack.stack_table(rows))
+    for name in ("stack", "strength"):
+        table = getattr(getattr(study, name), f"{name}_table")
+        filled = study.tables.fill_table(filled, name, table(rows))
     assert text == filled, "run: python benchmarks/study report --into docs/evidence.md"
+
+
+def test_no_two_methods_have_the_same_losses(rows: dict[str, dict]) -> None:
+    # A method whose options are not spelled out is the default of the day.
+    methods: dict[tuple[float, ...], set[str]] = {}
+    for key, row in rows.items():
+        if "by_image" in row:
+            method = key.split(" | ")[2]
+            methods.setdefault(tuple(row["by_image"]), set()).add(method)
+    assert [names for names in methods.values() if len(names) > 1] == []
+
+
+def test_methods_of_the_study_do_not_depend_on_the_default(study: ModuleType) -> None:
+    found = [
+        cell.method
+        for stage in study.stages.STAGES.values()
+        for cell in stage.cells
+        if cell.method.name == "stiefel_lora"
+    ]
+    assert found
+    for method in found:
+        assert {"step", "momentum"} <= set(dict(method.options)), method.label
 
 
 @pytest.mark.parametrize(
