@@ -44,6 +44,8 @@ def parse_part(text: str) -> tuple[Path, float]:
     path, weight = split_weight(text)
     if not weight:
         return Path(path), 1.0
+    if split_weight(path)[1]:
+        raise OptionError(f"{text}: two weights. Use one, such as {path}.")
     number = weight[1:]
     try:
         value = float(number)

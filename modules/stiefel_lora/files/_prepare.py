@@ -73,8 +73,9 @@ def stored(
     result = exact.to(dtype).contiguous()
     if not all_finite(result):
         fits = all_finite(exact)
+        advice = "a smaller weight" if dtype == torch.float32 else "float32"
         reason = (
-            f"exceeds the range of {dtype}. Use float32" if fits else "is not finite"
+            f"exceeds the range of {dtype}. Use {advice}" if fits else "is not finite"
         )
         raise OutputError(f"{name} was not saved: a value of its factors {reason}.")
     return result

@@ -268,6 +268,7 @@ def test_files_that_cancel_out(tmp_path, weight):
     assert report.error < 1e-6
     assert report.saved.deviation < 1e-6
     assert "cancel out. Their sum is 0" in report.saved.remarks[-1]
+    assert len(report.saved.remarks) == 1
     assert float(stack(dense(report.saved.file)).norm()) < 1e-6
     with pytest.raises(OptionError, match="their sum cannot be scaled"):
         merge_lora(parts, out, method=Method("norm"), overwrite=True)

@@ -291,6 +291,9 @@ def test_a_weight_follows_the_last_colon(text, path, weight):
 def test_numbers_that_are_none():
     with pytest.raises(OptionError, match="the weight nan is not a finite number"):
         parse_part("a:nan")
+    for text in ("a.safetensors:0.5:0.3", r"C:\x\a.safetensors:0.5:0.3"):
+        with pytest.raises(OptionError, match=r"two weights. Use one, such as .*:0.5"):
+            parse_part(text)
     assert parse_section("2:down_blocks.*=0.5", 2) == (1, "down_blocks.*", 0.5)
     for text in ("down=1", "3:x=1", "0:x=1", "1:x=y", "1:x=inf", "1:=2"):
         with pytest.raises(OptionError, match="must have the form FILE:PATTERN=FACTOR"):

@@ -186,3 +186,35 @@ def test_settings_with_another_rank_belong_to_another_file(tmp_path: Path, rank:
     settings["rank_pattern"] = {"proj_in": 4}
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     assert write(path, tensors).layers[0].factors.scale == 2
+
+
+def test_a_folder_that_does_not_exist_hides_no_input(tmp_path: Path):
+    """``no/../in.safetensors`` does not exist, but is written to ``in.safetensors``."""
+    given = tmp_path / "in.safetensors"
+    file, base = write(given, make()), tmp_path / "base.safetensors"
+    before = given.read_bytes()
+    hidden = tmp_path / "no" / ".." / given.name
+    for call in (
+        lambda: resize(file, hidden, Target(rank=1), overwrite=True),
+        lambda: convert_lora(file, hidden, "PEFT", overwrite=True),
+        lambda: merge_lora([Part(file)], hidden, overwrite=True),
+    ):
+        with pytest.raises(OutputError, match="is an input file"):
+            call()
+    assert given.read_bytes() == before
+    # Without --overwrite, other files are not replaced either.
+    base.write_bytes(b"x")
+    with pytest.raises(OutputError, match="already exists"):
+        resize(file, tmp_path / "no" / ".." / base.name, Target(rank=1))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="already exists"):
+        convert_lora(file, tmp_path / "no" / ".." / "folder", "PEFT (own)")
+    with pytest.raises(OutputError, match="is a folder"):
+        resize(file, tmp_path / "no" / ".." / "folder", Target(rank=1))
+    # A new file is found where it was written.
+    new = tmp_path / "no" / ".." / "new.safetensors"
+    assert resize(file, new, Target(rank=1)).saved.file.layers
+    assert (tmp_path / "new.safetensors").is_file()
+    convert_lora(file, tmp_path / "no" / ".." / "own", "PEFT (own)")
+    assert (tmp_path / "own" / "adapter_config.json").is_file()
+    assert not (tmp_path / "no").exists()

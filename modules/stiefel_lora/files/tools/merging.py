@@ -34,7 +34,7 @@ from .planned import Planned, announced
 from .products import Method, ProductPlan, plan_products
 from .resizing import Target, plan_resize
 from .respell import SPELLINGS, in_layout_of, is_fused, respelled
-from .save_lora import Lineage, Saved, save_lora
+from .save_lora import NO_EFFECT, Lineage, Saved, save_lora
 from .sections import section_of
 from .suffixes import adapter_in, with_adapter
 
@@ -186,7 +186,8 @@ def merge_lora(
     whole = norm
     if any(weighted) and norm <= _CANCELLED * math.hypot(*weighted):
         whole = math.hypot(*weighted)
-        remarks = (*saved.remarks, _NOTHING_LEFT)
+        other = (remark for remark in saved.remarks if remark != NO_EFFECT)
+        remarks = (*other, _NOTHING_LEFT)
         deviation = relative(math.hypot(*saved.differences), whole)
         saved = dataclasses.replace(saved, deviation=deviation, remarks=remarks)
     return MergeReport(relative(math.hypot(*lost), whole), norm, weighted, saved)

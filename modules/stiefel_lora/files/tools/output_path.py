@@ -76,7 +76,7 @@ def check_output(
     """
     given = Path(path)
     _check_name(given, option)
-    if given.is_dir():
+    if os.path.isdir(os.path.realpath(given)):
         raise OutputError(
             f"{option}: {given} is a folder. Use a file such as "
             f"{given / f'lora{suffix}'}."
@@ -84,17 +84,22 @@ def check_output(
     output = with_suffix(given, option=option, suffix=suffix)
     path = output.path
     _check_name(path, option)
-    if path.is_dir():
+    # The path that is written, which can exist although a folder in the given path does
+    # not: no_folder/../file.
+    whole = Path(os.path.realpath(path))
+    if whole.is_dir():
         raise OutputError(f"{option}: {path} is a folder. Use another file.")
-    if any(path.exists() and path.samefile(one) for one in inputs if one.exists()):
+    if any(whole.exists() and whole.samefile(one) for one in inputs if one.exists()):
         raise OutputError(
             f"{option}: {path} is an input file, which is never overwritten. Use "
             "another file."
         )
     _check_not_inside(path, inputs, option, "file")
-    if path.exists() and not overwrite:
+    if whole.exists() and not overwrite:
         raise OutputError(f"{option}: {path} already exists. {advice}")
-    if path.name == WEIGHTS and (path.parent / CONFIG).exists():
+    if not path.parent.exists() and whole.parent.exists():
+        output = dataclasses.replace(output, path=whole)
+    if whole.name == WEIGHTS and (whole.parent / CONFIG).exists():
         raise OutputError(
             f"{option}: {path.parent} contains {CONFIG}, whose alpha and rank are "
             f"applied to {path.name}. Use another name or folder, or lora convert --to "
@@ -118,10 +123,11 @@ def check_new_folder(
             f"{option}: {path} is a file. Use a new folder such as "
             f"{path.with_suffix('')}."
         )
-    if path.exists():
+    whole = Path(os.path.realpath(path))
+    if whole.exists():
         raise OutputError(f"{option}: {path} already exists. Use a new folder.")
     _check_not_inside(path, inputs, option, "folder")
-    return Output(path)
+    return Output(path if path.parent.exists() else whole)
 
 
 def _check_name(path: Path, option: str) -> None:
