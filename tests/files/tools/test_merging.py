@@ -487,3 +487,47 @@ def test_files_of_zeros_do_not_cancel_out(tmp_path, zero):
         assert (result.exit_code, "All updates are 0" in result.stderr) == (0, True)
     result = CliRunner().invoke(_commands.app, ["lora", "inspect", str(path)])
     assert "All updates are 0" in result.output
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+@pytest.mark.parametrize("method", ["sum", "norm", "ties"])
+def test_no_factor_of_an_input_changes(tmp_path, dtype, method):
+    """The factors are computed several times, so a change would add up."""
+    one = write(tmp_path / "a.safetensors", make(dtype=dtype))
+    two = write(tmp_path / "b.safetensors", make("PEFT", seed=1, dtype=dtype))
+    before = [
+        {key: tensor.clone() for key, tensor in file.tensors.items()}
+        for file in (one, two)
+    ]
+    parts = [Part(one, -2.0), Part(two, 0.5)]
+    sums = wanted(parts)
+    out = tmp_path / "out.safetensors"
+    target = Target(rank=2)
+    report = merge_lora(parts, out, target, method=Method(method), dtype=torch.float32)
+    for file, tensors in zip((one, two), before, strict=True):
+        for key, tensor in tensors.items():
+            assert torch.equal(file.tensors[key], tensor)
+    if method == "sum":
+        lost = 0.0
+        for update in sums.values():
+            sigma = torch.linalg.svdvals(update)
+            lost += float(sigma[2:].square().sum())
+        true = lost**0.5 / float(stack(sums).norm())
+        assert report.error == pytest.approx(true, rel=1e-4)
+
+
+def test_an_underflow_is_reported(tmp_path):
+    """0.0001 of a unit of float16 is 0, and all updates would be gone."""
+    file = write(tmp_path / "a.safetensors", make(dtype=torch.float16))
+    out = tmp_path / "out.safetensors"
+    report = merge_lora([Part(file, 1e-8)], out)
+    (remark,) = report.saved.remarks
+    assert "too small for float16, in which its update deviates by 100%" in remark
+    assert report.error == pytest.approx(1)
+    report = merge_lora([Part(file, 1e-8)], out, dtype=torch.float32, overwrite=True)
+    assert report.saved.remarks == ()
+    for dtype in (torch.float16, torch.bfloat16):
+        report = merge_lora([Part(file, 0.3)], out, dtype=dtype, overwrite=True)
+        assert report.saved.remarks == ()

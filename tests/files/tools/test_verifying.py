@@ -234,3 +234,15 @@ def test_other_adapters_that_a_program_applies_are_not_unused(tmp_path):
     assert "8 keys of other adapters not compared" in comfy.summary()
     assert "lora_unet_output_blocks_4_1_proj_in.oft_blocks" in forge.unused
     assert forge.not_compared == 7
+
+
+def test_diffusers_ignores_other_adapters(tmp_path):
+    """It loads a file of LoHa layers without a message and without an effect."""
+    stem = "lora_unet_input_blocks_4_1_proj_in"
+    names = ("w1_a", "w1_b", "w2_a", "w2_b")
+    tensors = {f"{stem}.hada_{name}": torch.randn(4, 4) for name in names}
+    found = checks(write(tmp_path / "x.safetensors", tensors))
+    assert sorted(found["diffusers"].unused) == sorted(tensors)
+    assert not found["diffusers"].is_right
+    assert found["ComfyUI"].is_right
+    assert found["ComfyUI"].not_compared == 4

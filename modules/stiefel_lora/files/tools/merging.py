@@ -485,7 +485,8 @@ def _sum(layers: Sequence[LoraLayer]) -> LoraFactors:
         # Summands have different scales, so each goes into its A: in float64, so that
         # the product is rounded once. Row by row stays in the cache.
         for row in given:
-            next(rows).copy_(row.double().mul_(layer.factors.scale))
+            # Not in place: a float64 row would be that of the file.
+            next(rows).copy_(row.double() * layer.factors.scale)
     return LoraFactors(up, down, float(up.shape[1]))
 
 

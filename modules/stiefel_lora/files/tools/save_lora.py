@@ -46,6 +46,9 @@ __all__ = [
 NO_EFFECT = "All updates are 0, so the LoRA has no effect."
 """Message about a file whose layers are all dead."""
 
+# Deviation of the update of a layer that only subnormal numbers cause. A unit of
+# bfloat16 is 0.4 % of a number.
+_COARSE = 0.02
 _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
 
@@ -160,9 +163,20 @@ def save_lora(
     read += [
         f"{x.path.name}: left out: {x.unknown_text}" for x in inputs if x.unknown_text
     ]
+    if deviation > _COARSE:
+        worst = max(zip(map(relative, lost, norms), order, strict=True))[1]
+        remarks = [
+            *remarks,
+            f"{worst} has values that are too small for {_short(dtype)}, in which its "
+            f"update deviates by {deviation:.0%}. Use float32 as dtype.",
+        ]
     if norms and not any(norms) and not any(x.factors.is_dora for x in written.layers):
         remarks = [*remarks, NO_EFFECT]
     return Saved(written, deviation, (*read, *remarks), lost, norms)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def command_line(verb: str, *arguments: object, **options: object) -> str:

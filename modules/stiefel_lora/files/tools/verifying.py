@@ -131,7 +131,8 @@ def verify_lora(file: LoraFile, meant: LoraFile | None = None) -> tuple[Check, .
             from .diffusers_loading import DIFFUSERS, is_loadable, load_by_diffusers
 
             if is_loadable(str(file.family)):
-                checks.append(_by_code(DIFFUSERS, file, wanted, load_by_diffusers))
+                check = _by_code(DIFFUSERS, file, wanted, load_by_diffusers)
+                checks.append(_with_others(check, file))
     return tuple(checks)
 
 
@@ -205,6 +206,18 @@ def _by_code(
         return Check(label, count, 0.0, problem=text[0])
     wanted = {layer.key: layer.factors for layer in apart.layers}
     return _compared(label, wanted, loaded, unused)
+
+
+def _with_others(check: Check, file: LoraFile) -> Check:
+    """Add the keys of other adapters, which diffusers ignores without a message."""
+    ignored = [
+        key
+        for other in file.others
+        if other.kind != "embedding"
+        for key in other.tensors
+    ]
+    missing = [key for key in ignored if key not in check.unused]
+    return dataclasses.replace(check, unused=(*check.unused, *missing))
 
 
 def _compared(
