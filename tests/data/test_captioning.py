@@ -9,7 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from helpers.runs import make_images
-from helpers.tiny_captioners import make_blip, make_tagger
+from helpers.tiny_blip import make_blip
+from helpers.tiny_tagger import make_tagger
 from stiefel_lora import ConfigError, DataError, ModelError
 from stiefel_lora._commands import app
 from stiefel_lora.captioning import (

@@ -10,8 +10,9 @@ import base64
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .._exceptions import DataError, OutputError
 from ..files.atomic import atomic_write
@@ -23,7 +24,9 @@ __all__ = [
     "Undone",
     "apply_changes",
     "changes_by",
+    "contents",
     "last_edit",
+    "record_changes",
     "undo_changes",
     "write_caption",
 ]
@@ -108,10 +111,8 @@ def apply_changes(changes: Sequence[Change], title: str, journal: Path) -> None:
         }
         for change in changes
     ]
-    record = {"title": title, "entries": entries}
     previous = _content(journal)
-    with atomic_write(journal) as part:
-        part.write_text(json.dumps(record), encoding="utf-8")
+    _write_record(journal, title, entries)
     written: list[Path] = []
     try:
         for change in changes:
@@ -124,6 +125,43 @@ def apply_changes(changes: Sequence[Change], title: str, journal: Path) -> None:
         with contextlib.suppress(OutputError):
             _put_back(journal, previous)
         raise
+
+
+def contents(images: Iterable[Path]) -> dict[Path, bytes | None]:
+    """Read the caption files of images, before a program changes them.
+
+    Raises:
+        OutputError: If a file cannot be read.
+    """
+    return {path: _content(path) for path in {i.with_suffix(".txt") for i in images}}
+
+
+def record_changes(
+    before: Mapping[Path, bytes | None], title: str, journal: Path
+) -> int:
+    """Make changes of another program undoable. Return the number of changed files.
+
+    Args:
+        before: result of :func:`contents` before the changes.
+        title: description of the changes.
+        journal: file for :func:`undo_changes`, which is kept if nothing has changed.
+
+    Raises:
+        OutputError: If a file cannot be read or written.
+    """
+    after = contents(before)
+    entries = [
+        {
+            "path": str(path),
+            "before": _packed(before[path]),
+            "after": _packed(after[path]),
+        }
+        for path in sorted(before)
+        if after[path] != before[path]
+    ]
+    if entries:
+        _write_record(journal, title, entries)
+    return len(entries)
 
 
 def last_edit(journal: Path) -> str:
@@ -156,6 +194,12 @@ def undo_changes(journal: Path) -> Undone:
         restored += 1
     journal.unlink(missing_ok=True)
     return Undone(restored, tuple(kept))
+
+
+def _write_record(journal: Path, title: str, entries: list[dict[str, Any]]) -> None:
+    with atomic_write(journal) as part:
+        record = {"title": title, "entries": entries}
+        part.write_text(json.dumps(record), encoding="utf-8")
 
 
 def _record(journal: Path) -> dict | None:

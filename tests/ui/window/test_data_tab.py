@@ -8,6 +8,7 @@ from PySide6.QtCore import QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, 
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 
 from helpers.runs import make_images
+from helpers.tiny_tagger import make_tagger
 from stiefel_lora.ui.controllers.training_preview import trained_image
 from stiefel_lora.ui.views.bulk_edit_dialog import BulkEditDialog
 from stiefel_lora.ui.views.image_loading import scaled_image
@@ -437,3 +438,63 @@ def test_the_crops_of_a_bucket_are_shown(open_data, qtbot, tmp_path):
     assert found.pixelColor(1, 56).getRgb() == (255, 0, 0, 255)
     page.crop_view.activated.emit(page.crops.index(0))
     assert window.data._shown == path
+
+
+def test_captions_are_written_by_a_model_and_undone(open_data, qtbot, tmp_path):
+    folder = make_images(tmp_path / "p", count=3)
+    model = make_tagger(tmp_path / "model")
+    for number in (0, 1):
+        Image.new("RGB", (32, 32), (255, 0, 0)).save(folder / f"0{number}.png")
+    (folder / "01.txt").unlink()
+    (folder / "02.png").unlink()
+    data = open_data(folder).data
+    dialog = data.tools.captioner()
+    assert not dialog.start.isEnabled()
+    dialog.model.setText(str(model))
+    dialog.exclude.setText("some_hero")
+    with qtbot.waitSignal(dialog.changed, timeout=120_000):
+        dialog.start.click()
+        assert dialog.stop.isEnabled()
+    assert dialog.output.toPlainText().splitlines()[0] == "1/1 01.png: red thing"
+    assert dialog.note.text().startswith("1 caption was written. 1 existing caption")
+    assert (folder / "00.txt").read_text() == "thing 0"
+    assert (folder / "01.txt").read_text() == "red thing\n"
+    # The tab shows the new caption without a notice of the system.
+    assert data._shelf.captions[folder / "01.png"] == "red thing"
+    assert data.message.text().startswith("1 caption was written. Undo edit")
+    dialog.overwrite.setChecked(True)
+    with qtbot.waitSignal(dialog.changed, timeout=120_000):
+        dialog.start.click()
+    dialog.close()
+    assert texts(folder)[:2] == ["red thing", "red thing"]
+    data.tools.undo.click()
+    assert (folder / "00.txt").read_text() == "thing 0"
+    assert (folder / "01.txt").read_text() == "red thing\n"
+
+
+def test_an_error_of_the_captioner_is_shown(open_data, qtbot, tmp_path, monkeypatch):
+    folder = make_images(tmp_path / "p", count=1)
+    data = open_data(folder, include_subdirectories=True).data
+    monkeypatch.setattr(
+        "stiefel_lora.ui.controllers.auto_captions.importlib.util.find_spec",
+        lambda name: None,
+    )
+    dialog = data.tools.captioner()
+    assert "Taggers require onnxruntime" in dialog.note.text()
+    dialog.model.setText("someone/unknown")
+    request = dialog.request()
+    assert (request.folder, request.include_subdirectories) == (folder, True)
+    assert "--download" not in request.command()
+    dialog.download.setChecked(True)
+    assert "--download" in dialog.request().command()
+    dialog.download.setChecked(False)
+    with qtbot.waitSignal(dialog.changed, timeout=120_000):
+        dialog.start.click()
+    assert "someone/unknown is not on this machine" in dialog.note.text()
+    assert dialog.start.isEnabled()
+    # A command that is stopped leaves what was written.
+    dialog.start.click()
+    dialog.stop.click()
+    assert dialog.note.text().startswith("Stopped.")
+    assert not dialog._process.is_running
+    dialog.close()

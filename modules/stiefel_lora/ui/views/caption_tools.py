@@ -16,10 +16,13 @@ from ...data.caption_files import (
     Change,
     apply_changes,
     changes_by,
+    contents,
     last_edit,
+    record_changes,
     undo_changes,
 )
 from ..controllers.memory import home
+from .auto_caption_dialog import AutoCaptionDialog
 from .bulk_edit_dialog import BulkEditDialog
 
 __all__ = ["CaptionTools", "EditableCaptions"]
@@ -34,6 +37,9 @@ class EditableCaptions:
 
     trigger: str
     delimiter: str
+    folder: Path
+    deep: bool
+    """Whether subfolders are included."""
 
     @property
     def all(self) -> Mapping[Path, str]:
@@ -61,11 +67,15 @@ class CaptionTools(QWidget):
             "Add a trigger word or text, or find and replace, in many captions."
         )
         self.edit.clicked.connect(self._open)
+        self.write_all = QPushButton("Write captions…")
+        self.write_all.setToolTip("Write captions with a tagger or a captioning model.")
+        self.write_all.clicked.connect(self._open_captioner)
         self.undo = QPushButton("Undo edit")
         self.undo.clicked.connect(self._undo)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.edit)
+        row.addWidget(self.write_all)
         row.addWidget(self.undo)
         self.allow(False)
 
@@ -77,6 +87,7 @@ class CaptionTools(QWidget):
         """
         title = last_edit(_journal())
         self.edit.setEnabled(editable)
+        self.write_all.setEnabled(editable)
         self.undo.setEnabled(bool(title))
         self.undo.setToolTip(f"Undo: {title}" if title else "No edit to undo.")
 
@@ -108,6 +119,36 @@ class CaptionTools(QWidget):
         dialog = BulkEditDialog(found.scopes, found.trigger, found.delimiter, self)
         if dialog.exec():
             self.write(dialog.changes, dialog.title)
+
+    def captioner(self) -> AutoCaptionDialog | None:
+        """Create the dialog that writes captions with a model."""
+        found = self._ask()
+        try:
+            before = contents(found.all)
+        except OutputError as error:
+            self.failed.emit(str(error))
+            return None
+        dialog = AutoCaptionDialog(found.folder, found.deep, self)
+
+        def record() -> None:
+            nonlocal before
+            try:
+                title = "captions written by a model"
+                count = record_changes(before, title, _journal())
+                before = contents(before)
+            except OutputError as error:
+                self.failed.emit(str(error))
+                return
+            text = counted(count, "caption was", "captions were")
+            self.edited.emit(f"{text} written. Undo edit restores the previous ones.")
+
+        dialog.changed.connect(record)
+        return dialog
+
+    def _open_captioner(self) -> None:
+        dialog = self.captioner()
+        if dialog is not None:
+            dialog.exec()
 
     def _undo(self) -> None:
         # Text that is being typed is saved first, and is then kept.

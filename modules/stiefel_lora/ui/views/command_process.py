@@ -15,16 +15,21 @@ _KILL_MS = 1000
 class CommandProcess(QObject):
     """Run a command at a time. ``ended`` emits the exit code, output and errors.
 
+    ``printed`` emits whole lines of the output while the command is running.
+
     Signals are only connected to methods of this object. Qt disconnects them before the
     object and its process are deleted, while other functions could still be called for
     a deleted process.
     """
 
     ended = Signal(int, str, str)
+    printed = Signal(str)
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._process: QProcess | None = None
+        self._output = b""
+        self._reported = 0
 
     @property
     def is_running(self) -> bool:
@@ -35,6 +40,8 @@ class CommandProcess(QObject):
         """Start a command. No other command may be running."""
         assert self._process is None
         self._process = QProcess(self)
+        self._output, self._reported = b"", 0
+        self._process.readyReadStandardOutput.connect(self._read)
         self._process.finished.connect(self._finished)
         self._process.errorOccurred.connect(self._failed)
         self._process.start(command[0], list(command[1:]))
@@ -46,17 +53,25 @@ class CommandProcess(QObject):
             process.kill()
             process.waitForFinished(_KILL_MS)
 
+    def _read(self) -> None:
+        """Read the output, and report the lines that are complete."""
+        if self._process is None:
+            return
+        self._output += bytes(self._process.readAllStandardOutput().data())
+        end = self._output.rfind(b"\n") + 1
+        if end > self._reported:
+            text = self._output[self._reported : end].decode(errors="replace")
+            self._reported = end
+            self.printed.emit(text)
+
     def _finished(self, code: int, status: QProcess.ExitStatus) -> None:
+        self._read()
         process = self._take()
         if process is None:
             return
-        output, errors = (
-            bytes(data.data()).decode(errors="replace")
-            for data in (
-                process.readAllStandardOutput(),
-                process.readAllStandardError(),
-            )
-        )
+        output = self._output.decode(errors="replace")
+        data = process.readAllStandardError()
+        errors = bytes(data.data()).decode(errors="replace")
         if status is QProcess.ExitStatus.CrashExit:
             errors = errors.strip() or "The process was terminated."
             code = code or -1

@@ -361,10 +361,13 @@ class DataTab(QSplitter):
         if len(paths) > 1:
             chosen = {path: captions[path] for path in paths if path in captions}
             scopes[f"Selected images ({len(chosen)})"] = chosen
+        assert concept is not None
         return EditableCaptions(
             scopes,
             (config.trigger_word if config else None) or "",
-            concept.tag_delimiter if concept else ",",
+            concept.tag_delimiter,
+            concept.path,
+            concept.include_subdirectories,
         )
 
     def _edited(self, text: str) -> None:
