@@ -32,6 +32,10 @@ class Off(NamedTuple):
 
 _DATA, _TRAINING = "tests/data/test_", "tests/training/test_"
 _CAPTIONS = "caption dropout, shuffle, tag dropout"
+_PREPARED = "images and captions prepared in the GUI"
+_AS_TRAINED = "crops and captions shown as in training"
+_AUTOMATIC = "automatic captions"
+_TAB = "tests/ui/window/test_data_tab.py::"
 _SHAPES = (
     f"{_TRAINING}varied_pictures.py::test_batches_have_masks_weights_and_all_shapes"
 )
@@ -137,6 +141,93 @@ OFF = (
         "data.buckets.buckets_of",
         Value("config.aspect_ratio_bucketing", "False"),
         (_SHAPES,),
+    ),
+    Off(
+        _PREPARED,
+        "ui.views.folder_watcher.FolderWatcher.watch",
+        Returns(),
+        (f"{_TAB}test_files_that_appear_change_and_vanish_are_followed",),
+    ),
+    Off(
+        _PREPARED,
+        "ui.views.thumbnails.ThumbnailModel.problem_of",
+        Returns(),
+        (f"{_TAB}test_problems_are_shown_at_the_image_with_their_reason",),
+    ),
+    Off(
+        _PREPARED,
+        "data.caption_files.undo_changes",
+        Call("_put_back"),
+        (f"{_TAB}test_many_captions_are_edited_and_undone",),
+    ),
+    Off(
+        _PREPARED,
+        "data.caption_edits.tag_counts",
+        Returns("{}"),
+        (f"{_TAB}test_tags_are_counted_searched_renamed_and_removed",),
+    ),
+    Off(
+        _PREPARED,
+        "ui.controllers.concept_list.add_folders",
+        Returns("[]"),
+        (f"{_TAB}test_dropped_folders_are_added_and_shown",),
+    ),
+    Off(
+        "folders switched off",
+        "data.folder.scan_with_problems",
+        Value("concept.enabled", "True"),
+        (
+            f"{_DATA}disabled_folders.py::"
+            f"test_a_disabled_folder_is_neither_read_nor_missed",
+        ),
+    ),
+    Off(
+        "folders switched off",
+        "ui.controllers.concept_list.set_enabled",
+        Returns(),
+        (f"{_TAB}test_a_folder_is_switched_off_and_on",),
+    ),
+    Off(
+        _AS_TRAINED,
+        "ui.controllers.training_preview.plan_in",
+        Given("training", "False"),
+        (
+            f"{_DATA}training_preview.py::test_previews_are_what_training_uses",
+            f"{_TAB}test_the_image_and_its_captions_are_shown_as_in_training",
+        ),
+    ),
+    Off(
+        _AS_TRAINED,
+        "ui.views.survey_page.SurveyPage._load_crop",
+        Returns('Loaded(QImage(), "")'),
+        (f"{_TAB}test_the_crops_of_a_bucket_are_shown",),
+    ),
+    Off(
+        _AUTOMATIC,
+        "captioning.wd_tagger.tagger_input",
+        Result("result[..., ::-1].copy()"),
+        (
+            f"{_DATA}captioning.py::"
+            f"test_channels_range_padding_and_categories_are_those_of_the_taggers",
+        ),
+    ),
+    Off(
+        _AUTOMATIC,
+        "captioning.blip_captioner.BlipCaptioner.caption",
+        Returns('""'),
+        (f"{_DATA}captioning.py::test_blip_describes_an_image_always_the_same",),
+    ),
+    Off(
+        _AUTOMATIC,
+        "captioning.caption_folder.caption_folder",
+        Given("overwrite", "True"),
+        (f"{_DATA}captioning.py::test_existing_captions_are_kept_unless_overwritten",),
+    ),
+    Off(
+        _AUTOMATIC,
+        "ui.views.caption_tools.CaptionTools.captioner",
+        Call("record_changes", "0"),
+        (f"{_TAB}test_captions_are_written_by_a_model_and_undone",),
     ),
     Off(
         _CAPTIONS,
