@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from PySide6.QtCore import QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QPixmap
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
-    QLabel,
     QPlainTextEdit,
     QPushButton,
     QVBoxLayout,
@@ -20,6 +18,7 @@ from ..._exceptions import OutputError
 from ...data.caption_files import write_caption
 from ..controllers.image_captions import caption_of, keep_other
 from .basics import Note
+from .fitted_image import FittedImage
 from .image_loading import Loaded, load_image
 from .theme import ERROR, QUIET, REMARK
 from .worker_thread import Background
@@ -46,10 +45,7 @@ class CaptionEditor(QWidget):
         """Image that is shown."""
 
         self.most_megapixels = 0.0
-        self.preview = QLabel()
-        self.preview.setFixedSize(QSize(_BIG, _BIG))
-        self.preview.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.preview.setWordWrap(True)
+        self.preview = FittedImage(_BIG)
         self.caption = QPlainTextEdit()
         self.caption.setAccessibleName("Caption")
         self.caption.setPlaceholderText("Caption")
@@ -80,7 +76,7 @@ class CaptionEditor(QWidget):
         """
         self.path = path
         self._ask(False)
-        self.preview.clear()
+        self.preview.show_text("")
         if path is None:
             self._show_text("", enabled=False)
             self.note.say("", QUIET)
@@ -193,9 +189,9 @@ class CaptionEditor(QWidget):
         if path != self.path:
             return
         if loaded.image.isNull():
-            self.preview.setText(f"This image cannot be read: {loaded.reason}")
+            self.preview.show_text(f"This image cannot be read: {loaded.reason}")
         else:
-            self.preview.setPixmap(QPixmap(loaded.image))
+            self.preview.show_image(loaded.image)
 
     def _arrange(self) -> None:
         answers = QHBoxLayout()

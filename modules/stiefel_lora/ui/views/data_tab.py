@@ -53,6 +53,8 @@ _SURVEYED = (
     "validation_seed",
     "validation_split",
 )
+# Maximum height of the part below the list of images.
+_DETAIL = 240
 _ALL, _PROBLEMS, _BARE = "All images", "With problems", "Without caption"
 
 
@@ -430,12 +432,12 @@ class DataTab(QSplitter):
         row = QHBoxLayout()
         row.addWidget(self.filter)
         row.addWidget(self.search, 1)
-        row.addWidget(self.tools)
         column.addLayout(row)
-        column.addWidget(self.list, 1)
+        column.addWidget(self.list, 3)
         self.detail.addTab(self.editor, "Caption")
         self.detail.addTab(self.training, "In training")
-        column.addWidget(self.detail)
+        self.detail.setMaximumHeight(_DETAIL)
+        column.addWidget(self.detail, 2)
         self.below.addTab(images, "Images and captions")
         self.below.addTab(self.tags, "Tags")
         self.below.addTab(self.survey, "Buckets")
@@ -445,7 +447,11 @@ class DataTab(QSplitter):
         row.addWidget(self.folders, 1)
         row.addWidget(self.used)
         column.addLayout(row)
-        column.addWidget(self.message)
+        row = QHBoxLayout()
+        row.addWidget(self.message, 1)
+        row.addStretch()
+        row.addWidget(self.tools)
+        column.addLayout(row)
         column.addWidget(self.below, 1)
         self.addWidget(scrolled(settings))
         self.addWidget(right)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QColor, QPixmap, QShowEvent
+from PySide6.QtGui import QColor, QShowEvent
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -21,6 +19,7 @@ from ...data.folder import CaptionedImage
 from ...data.unreadable import UnreadableImage
 from ..controllers.training_preview import TrainedImage, trained_image
 from .basics import Note
+from .fitted_image import FittedImage
 from .image_loading import Loaded, load_crop
 from .theme import ERROR, QUIET, color
 from .worker_thread import Background
@@ -38,10 +37,7 @@ class TrainingView(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.crop = QLabel()
-        self.crop.setFixedSize(QSize(_BIG, _BIG))
-        self.crop.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.crop.setWordWrap(True)
+        self.crop = FittedImage(_BIG)
         self.note = Note()
         self.table = QTableWidget(0, 2)
         self.table.setHorizontalHeaderLabels(["Use", "Caption in training"])
@@ -90,7 +86,7 @@ class TrainingView(QWidget):
     def _refresh(self) -> None:
         row = max(0, self.table.currentRow())
         self._shown = None
-        self.crop.clear()
+        self.crop.show_text("")
         if self._question is None:
             self.table.setRowCount(0)
             self.note.say("", QUIET)
@@ -137,9 +133,9 @@ class TrainingView(QWidget):
         if turn != self._turn:
             return
         if loaded.image.isNull():
-            self.crop.setText(f"This image cannot be read: {loaded.reason}")
+            self.crop.show_text(f"This image cannot be read: {loaded.reason}")
         else:
-            self.crop.setPixmap(QPixmap(loaded.image))
+            self.crop.show_image(loaded.image)
 
     def _arrange(self) -> None:
         column = QVBoxLayout()
