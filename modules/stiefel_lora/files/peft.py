@@ -12,7 +12,7 @@ import collections
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def save_peft(
             # Stays float32: it scales the whole weight, so rounding it would outweigh
             # the LoRA.
             tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
-    adapter = adapter_metadata(ranks, _is_dora(weights))
+    adapter = adapter_metadata(ranks, ranks if _is_dora(weights) else ())
     notes = {
         "format": "pt",
         **(metadata or {}),
@@ -94,8 +94,16 @@ def _is_dora(weights: LoraWeights) -> bool:
     return bool(doras)
 
 
-def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]:
-    """Create the ``peft.LoraConfig`` arguments of each component."""
+def adapter_metadata(
+    ranks: Mapping[str, int], doras: Collection[str]
+) -> dict[str, Any]:
+    """Create the ``peft.LoraConfig`` arguments of each component.
+
+    Args:
+        ranks: rank of each layer by its name with the component.
+        doras: names of the DoRA layers. peft applies DoRA to all layers of a component
+            or to none.
+    """
     result: dict[str, Any] = {}
     for component in COMPONENTS:
         prefix = f"{component}."
@@ -118,7 +126,7 @@ def adapter_metadata(ranks: Mapping[str, int], use_dora: bool) -> dict[str, Any]
             "rank_pattern": pattern,
             "alpha_pattern": pattern,
             "target_modules": sorted(own),
-            "use_dora": use_dora,
+            "use_dora": any(name.startswith(prefix) for name in doras),
         }
         result |= {prefix + key: value for key, value in config.items()}
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -224,3 +225,65 @@ def test_verify_rejects_a_scale_without_columns(tmp_path):
     saved = convert_lora(file, tmp_path / "out.safetensors", "kohya").file
     checks = {check.program.split()[0]: check for check in verify_lora(saved)}
     assert checks["ComfyUI"].is_right
+
+
+NAMES = {
+    "down_blocks.1.attentions.0.proj_in": "input_blocks.4.1.proj_in",
+    "down_blocks.1.attentions.0.proj_out": "input_blocks.4.1.proj_out",
+}
+CLIP = "text_model.encoder.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("to", ["PEFT", "PEFT (own)"])
+def test_peft_applies_dora_to_all_layers_of_a_model_or_to_none(tmp_path, to):
+    """Plain layers beside a DoRA get the norms of their own rows as scale."""
+    base, tensors, wanted = {}, {}, {}
+    for place, (path, own) in enumerate(NAMES.items()):
+        weight = rand(WIDTH, WIDTH, seed=place)
+        base[f"model.diffusion_model.{own}.weight"] = weight
+        up, down = 0.3 * rand(WIDTH, 2, seed=10), 0.3 * rand(2, WIDTH, seed=20)
+        stem = f"lora_unet_{own.replace('.', '_')}"
+        tensors[f"{stem}.lora_up.weight"], tensors[f"{stem}.lora_down.weight"] = (
+            up,
+            down,
+        )
+        tensors[f"{stem}.alpha"] = torch.tensor(2.0)
+        if place == 0:
+            scale = weight.norm(dim=1, keepdim=True) * 1.3
+            tensors[f"{stem}.dora_scale"] = scale
+        wanted[path] = weight_in_comfyui(weight, tensors, stem)
+    stem = f"lora_te1_{CLIP.replace('.', '_')}"
+    tensors[f"{stem}.lora_up.weight"] = rand(WIDTH, 2, seed=5)
+    tensors[f"{stem}.lora_down.weight"] = rand(2, WIDTH, seed=6)
+    checkpoint = tmp_path / "base.safetensors"
+    safetensors.torch.save_file(base, checkpoint)
+    file = write(tmp_path / "in.safetensors", tensors)
+    out = tmp_path / ("out.safetensors" if to == "PEFT" else "out")
+    convert_lora(file, out, to, base=Checkpoint(checkpoint))
+    found = {layer.name: layer for layer in open_lora(out).layers}
+    for place, path in enumerate(NAMES):
+        layer = found[f"unet.{path}"]
+        weight = base[f"model.diffusion_model.{NAMES[path]}.weight"]
+        assert layer.factors.magnitude is not None
+        merged = weight + layer.factors.scale * layer.factors.up @ layer.factors.down
+        scaled = layer.factors.magnitude[:, None] * torch.nn.functional.normalize(
+            merged
+        )
+        assert torch.allclose(scaled, wanted[path], rtol=0, atol=1e-5), place
+    assert not found[f"text_encoder.{CLIP}"].factors.is_dora
+    if to == "PEFT":
+        notes = json.loads(open_lora(out).metadata["lora_adapter_metadata"])
+        assert (notes["unet.use_dora"], notes["text_encoder.use_dora"]) == (True, False)
+        # Without the base model, a file with such layers is refused.
+        mixed = {
+            key: tensor
+            for key, tensor in safetensors.torch.load_file(out).items()
+            if not key.endswith("proj_out.lora_magnitude_vector")
+        }
+        file = write(tmp_path / "mixed.safetensors", mixed)
+        with pytest.raises(ModelError, match=r"proj_out is a plain LoRA.*Add --base"):
+            convert_lora(file, tmp_path / "no.safetensors", "PEFT")
+    else:
+        for name, used in (("unet", True), ("text_encoder", False)):
+            text = (out / name / "adapter_config.json").read_text("utf-8")
+            assert json.loads(text)["use_dora"] is used

@@ -28,7 +28,13 @@ from .one_thread import one_thread
 from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, in_layout_of, respelled
 from .save_lora import Lineage, Saved
-from .to_lora import MadePlain, as_plain_lora, ready_to_fuse, with_both_lengths
+from .to_lora import (
+    MadePlain,
+    as_plain_lora,
+    ready_for_peft,
+    ready_to_fuse,
+    with_both_lengths,
+)
 
 __all__ = ["convert_lora", "converted"]
 
@@ -75,8 +81,11 @@ def convert_lora(
         given = plain.file
     elif base is not None:
         given = with_both_lengths(file, base)
-        if spelling in SPELLINGS and SPELLINGS[spelling].fused:
+        style = SPELLINGS.get(spelling)
+        if style is not None and style.fused:
             given = ready_to_fuse(given, base)
+        elif style is not None and "magnitude" in style.suffixes:
+            given = ready_for_peft(given, base)
     lengths = None if base is None else base.lengths
     changed = converted(given, spelling, base_lengths=lengths)
     lineage = Lineage([file], command)
@@ -152,6 +161,8 @@ def converted(
     fitting = [_with_known_lengths(file, layer, spelling) for layer in file.layers]
     file = dataclasses.replace(file, layers=tuple(fitting))
     apart = in_layout_of(file, style.fused, base_lengths)
+    if "magnitude" in style.suffixes:
+        _check_all_dora(apart)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
     if layers and file.family in family_names():
@@ -187,6 +198,22 @@ def _with_known_lengths(file: LoraFile, layer: LoraLayer, spelling: str) -> Lora
         layer.factors, magnitude=kept["magnitude"], dora_scale=kept["dora_scale"]
     )
     return dataclasses.replace(layer, factors=factors, suffixes=known)
+
+
+def _check_all_dora(file: LoraFile) -> None:
+    """Check that peft, which applies DoRA to all layers of a model, has all scales."""
+    scaled = {x.parsed.component for x in file.layers if x.factors.is_dora}
+    plain = [
+        layer.name
+        for layer in file.layers
+        if layer.parsed.component in scaled and not layer.factors.is_dora
+    ]
+    if plain:
+        raise ModelError(
+            f"{file.path}: {plain[0]} is a plain LoRA, but other layers of the model "
+            "are DoRA layers, and peft applies DoRA to all of them. Add --base, which "
+            "adds a scale that does not change it."
+        )
 
 
 def _remarks(file: LoraFile) -> list[str]:

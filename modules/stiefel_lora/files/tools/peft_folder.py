@@ -28,7 +28,7 @@ from .open_lora import open_lora
 from .output_path import Output, check_new_folder, check_output
 from .peft_file_names import CONFIG, WEIGHTS
 from .peft_folder_names import MODELS
-from .save_lora import Lineage, Saved, save_lora
+from .save_lora import NEEDS_SETTINGS, Lineage, Saved, save_lora
 
 __all__ = ["check_place", "save_as", "save_peft_folder"]
 
@@ -164,21 +164,22 @@ def _save(
     file = dataclasses.replace(file, layers=tuple(layers))
     saved = save_lora(folder / WEIGHTS, file, dtype=dtype, lineage=lineage)
     ranks = {layer.stem: layer.factors.rank for layer in layers}
-    is_dora = any(layer.factors.is_dora for layer in layers)
+    doras = [layer.stem for layer in layers if layer.factors.is_dora]
     with atomic_write(folder / CONFIG) as part:
-        part.write_text(json.dumps(_config(ranks, is_dora), indent=1) + "\n", "utf-8")
-    # Its remark about adapter_config.json does not apply, because the file is written
-    # here.
-    return dataclasses.replace(saved, remarks=())
+        part.write_text(json.dumps(_config(ranks, doras), indent=1) + "\n", "utf-8")
+    # The settings are written here.
+    remarks = [remark for remark in saved.remarks if remark != NEEDS_SETTINGS]
+    return dataclasses.replace(saved, remarks=tuple(remarks))
 
 
-def _config(ranks: Mapping[str, int], is_dora: bool) -> dict[str, Any]:
+def _config(ranks: Mapping[str, int], doras: Sequence[str]) -> dict[str, Any]:
     """Create settings in the format of ``peft.LoraConfig``, with alpha = rank."""
     start = "transformer."
     own = {start + stem.removeprefix(_ROOT): rank for stem, rank in ranks.items()}
+    scaled = [start + stem.removeprefix(_ROOT) for stem in doras]
     found = {
         key.removeprefix(start): value
-        for key, value in adapter_metadata(own, is_dora).items()
+        for key, value in adapter_metadata(own, scaled).items()
     }
     names = found["target_modules"]
     if any(one != two and one.endswith(f".{two}") for one in names for two in names):

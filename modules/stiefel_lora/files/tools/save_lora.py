@@ -35,6 +35,7 @@ from .planned import Planned
 from .suffixes import is_of_peft
 
 __all__ = [
+    "NEEDS_SETTINGS",
     "NO_EFFECT",
     "Lineage",
     "Saved",
@@ -45,6 +46,12 @@ __all__ = [
 
 NO_EFFECT = "All updates are 0, so the LoRA has no effect."
 """Message about a file whose layers are all dead."""
+
+NEEDS_SETTINGS = (
+    "The scale is merged into the weights. The adapter_config.json in the folder of "
+    "this file must have the ranks of this file, and alphas equal to them."
+)
+"""Message about a file in the key format of peft without a folder."""
 
 # Deviation of the update of a layer that only subnormal numbers cause. A unit of
 # bfloat16 is 0.4 % of a number.
@@ -344,14 +351,10 @@ def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> li
     ranks = {layer.stem: layer.factors.rank for layer in layers}
     prefixes = tuple(f"{component}." for component in COMPONENTS)
     if all(stem.startswith(prefixes) for stem in ranks):
-        is_dora = any(layer.factors.is_dora for layer in layers)
-        adapter = adapter_metadata(ranks, is_dora)
+        doras = [layer.stem for layer in layers if layer.factors.is_dora]
+        adapter = adapter_metadata(ranks, doras)
         metadata[_ADAPTER] = json.dumps(adapter, sort_keys=True)
         return []
     if layers[0].stem.startswith("base_model.model."):
-        return [
-            "The scale is merged into the weights. The adapter_config.json in the "
-            "folder of this file must have the ranks of this file, and alphas equal "
-            "to them."
-        ]
+        return [NEEDS_SETTINGS]
     return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -30,7 +30,13 @@ from .open_lora import named_layer
 from .respell import is_fused
 from .save_lora import Saved
 
-__all__ = ["MadePlain", "as_plain_lora", "ready_to_fuse", "with_both_lengths"]
+__all__ = [
+    "MadePlain",
+    "as_plain_lora",
+    "ready_for_peft",
+    "ready_to_fuse",
+    "with_both_lengths",
+]
 
 # Kinds that store a convolution as a matrix.
 _FLAT = ("LoHa", "LoKr")
@@ -154,11 +160,33 @@ def ready_to_fuse(file: LoraFile, base: Checkpoint) -> LoraFile:
     if fusing is None or is_fused(file):
         return file
     wholes, start = fusing.diffusers_paths(), f"{record_of(str(file.family)).denoiser}."
-    whole_of = {x.key: wholes.get(x.name.removeprefix(start)) for x in file.layers}
-    scaled = {whole_of[x.key] for x in file.layers if x.factors.is_dora} - {None}
+
+    def group_of(layer: LoraLayer) -> str | None:
+        found: str | None = wholes.get(layer.name.removeprefix(start))
+        return found
+
+    return _scaled_alike(file, base, group_of)
+
+
+def ready_for_peft(file: LoraFile, base: Checkpoint) -> LoraFile:
+    """Convert plain LoRA layers of a model with DoRA layers to DoRA layers.
+
+    peft applies DoRA to all layers of a model or to none. The updates do not change.
+
+    Raises:
+        ModelError: If a layer is missing in the base model.
+    """
+    return _scaled_alike(file, base, lambda layer: layer.parsed.component)
+
+
+def _scaled_alike(
+    file: LoraFile, base: Checkpoint, group_of: Callable[[LoraLayer], str | None]
+) -> LoraFile:
+    """Convert plain layers to DoRA layers if their group contains a DoRA layer."""
+    scaled = {group_of(x) for x in file.layers if x.factors.is_dora} - {None}
     layers = []
     for layer in file.layers:
-        if whole_of[layer.key] in scaled and not layer.factors.is_dora:
+        if group_of(layer) in scaled and not layer.factors.is_dora:
             factors = neutral_dora(layer.factors, _weight(file, layer, base))
             layer = _with_scales(layer, factors)
         layers.append(layer)
