@@ -294,7 +294,7 @@ def test_the_verbs_and_their_options_are_frozen():
         "new": ("kind", "images", "vram", "family", "trigger", "output"),
         "doctor": ("as_json",),
         "train": ("config", "overrides", "resume", "plugins"),
-        "validate": ("config", "overrides", "plugins"),
+        "validate": ("config", "overrides", "plugins", "as_json"),
         "study": (
             "config",
             "optimizers",

@@ -45,7 +45,15 @@ class InputError(StiefelLoraError, ValueError):
 
 
 class ConfigError(InputError):
-    """Raised if a config file, a preset or ``--set`` contains invalid settings."""
+    """Raised if a config file, a preset or ``--set`` contains invalid settings.
+
+    Attributes:
+        key: key of the invalid setting, or "".
+    """
+
+    def __init__(self, *message: object, key: str = "") -> None:
+        super().__init__(*message)
+        self.key = key
 
 
 class OptionError(InputError):

@@ -13,7 +13,7 @@ from .batch import ConfigsArgument, DevicesOption, JobsOption, SweepOption
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..jobs import Direction, Job, Queue
+    from ..jobs import Direction, Job, Plan, Queue
 
 __all__ = ["app"]
 
@@ -70,6 +70,7 @@ def add(
         from ..jobs import add_jobs, make_plans
 
         plans = make_plans(configs, overrides or (), sweeps or (), plugins or ())
+        check_machines(plans)
         _print_jobs("Added", add_jobs(_open(queue, make=True), plans))
 
 
@@ -205,6 +206,31 @@ def clear(queue: QueueOption = None) -> None:
         from ..jobs import clear_jobs
 
         _print_jobs("Removed", clear_jobs(_open(queue)))
+
+
+def check_machines(plans: Sequence[Plan]) -> None:
+    """Check that this machine has the hardware for all jobs.
+
+    Raises:
+        ConfigError: If it does not. The message names the file.
+    """
+    from ..config.packages import needs_machine
+
+    chosen = [plan for plan in plans if needs_machine(plan.config)]
+    if not chosen:
+        # torch is not imported.
+        return
+    from .._entry import hush_libraries
+    from .._exceptions import ConfigError
+
+    hush_libraries()
+    from ..training.backend import check_machine
+
+    for plan in chosen:
+        try:
+            check_machine(plan.config)
+        except ConfigError as error:
+            raise ConfigError(f"{plan.source}: {error}", key=error.key) from None
 
 
 def _open(folder: Path | None, *, make: bool = False) -> Queue:

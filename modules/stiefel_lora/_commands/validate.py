@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._entry import hush_libraries
+from .._exceptions import InputError
 from .._wording import counted
-from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
+from ._shared import (
+    BAD_INPUT,
+    ConfigArgument,
+    PluginOption,
+    SetOption,
+    load,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -24,22 +33,25 @@ def validate(
     config: ConfigArgument,
     overrides: SetOption = None,
     plugins: PluginOption = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print errors and warnings by setting as JSON instead."
+        ),
+    ] = False,
 ) -> None:
     """Check a configuration without training, and estimate memory and disk space."""
+    if as_json:
+        raise typer.Exit(_print_json(config, overrides, plugins))
     with user_errors():
         settings = load(config, overrides, plugins)
         from ..config import remarks
         from ..config.path_text import is_hub_name
 
-        found = None
-        # A preset by itself is checked quickly, without torch.
-        model = settings.base_model_name
-        if settings.concepts or (model and not is_hub_name(model)):
-            hush_libraries()
-            from ..training.preflight import estimate_run
-
-            found = estimate_run(settings)
+        found = _examine(settings)
+        if found is not None:
             settings = found.config
+        model = settings.base_model_name
         download = _download(model) if model and is_hub_name(model) else ""
         batch = settings.batch_size * settings.gradient_accumulation_steps
         typer.echo(
@@ -52,6 +64,52 @@ def validate(
             typer.echo(f"Note: {download}")
         if found is not None:
             _show(found)
+
+
+def _examine(settings: TrainConfig) -> RunEstimate | None:
+    """Check packages and hardware, and estimate the run if its inputs are set.
+
+    A preset by itself is checked quickly, without torch.
+    """
+    from ..config.packages import check_packages, needs_machine
+    from ..config.path_text import is_hub_name
+
+    check_packages(settings)
+    model = settings.base_model_name
+    whole = settings.concepts or (model and not is_hub_name(model))
+    if whole or needs_machine(settings):
+        hush_libraries()
+    if whole:
+        from ..training.preflight import estimate_run
+
+        return estimate_run(settings)
+    if needs_machine(settings):
+        from ..training.backend import check_machine
+
+        check_machine(settings)
+    return None
+
+
+def _print_json(
+    config: str, overrides: list[str] | None, plugins: list[str] | None
+) -> int:
+    """Print errors and warnings by setting. Return the exit code."""
+    from ..config.violation import by_setting
+
+    warnings: list[tuple[str, str]] = []
+    errors: list[tuple[str, str]] = []
+    try:
+        found = _examine(load(config, overrides, plugins))
+        if found is not None and found.memory_problem is not None:
+            warnings.append((found.memory_problem.key, found.memory_problem.text))
+    except InputError as error:
+        errors = by_setting(error)
+    lists = {
+        name: [{"key": key, "message": message} for key, message in entries]
+        for name, entries in (("errors", errors), ("warnings", warnings))
+    }
+    typer.echo(json.dumps(lists, ensure_ascii=False))
+    return BAD_INPUT if errors else 0
 
 
 def _download(model: str) -> str:
@@ -99,6 +157,8 @@ def _show(found: RunEstimate) -> None:
             "this machine. The memory estimate assumes the standard architecture."
         )
     _show_memory(found.memory)
+    if found.memory_problem is not None:
+        typer.echo(f"Warning: {found.memory_problem}")
     disk = found.disk
     typer.echo(
         f"Disk: about {_gb(disk.total)} of {_gb(found.free)} free (cache "

@@ -5,9 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from .._exceptions import ConfigError
+from .._exceptions import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputError,
+    ModelError,
+    OptionError,
+    OutputError,
+)
 
-__all__ = ["SettingsError", "Violation"]
+__all__ = ["SettingsError", "Violation", "by_setting"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,26 @@ class SettingsError(ConfigError):
     def __reduce__(self) -> tuple[type[SettingsError], tuple[object, ...]]:
         """Support pickling."""
         return SettingsError, (self.violations, self._title)
+
+
+# Settings with the inputs that errors of these kinds are about.
+_INPUTS: tuple[tuple[type[InputError], str], ...] = (
+    (ModelError, "base_model_name"),
+    (DataError, "concepts"),
+    (OutputError, "output_dir"),
+    (OptionError, "optimizer"),
+    (CheckpointError, "lora_model_name"),
+)
+
+
+def by_setting(error: InputError) -> list[tuple[str, str]]:
+    """Return keys of the settings that an error is about, with the messages."""
+    if isinstance(error, SettingsError):
+        return [(found.key, found.text) for found in error.violations]
+    key = error.key if isinstance(error, ConfigError) else ""
+    for kind, found in _INPUTS:
+        key = key or (found if isinstance(error, kind) else "")
+    return [(key, str(error))]
 
 
 def _under(title: str, lines: list[str]) -> str:

@@ -21,6 +21,7 @@ from ..config import (
 )
 from ..config.epochs import has_epochs, in_steps
 from ..config.overrides import parse_override
+from ..config.packages import check_packages
 from ..config.presets import find_config
 from ..data.buckets import buckets_of
 from ..data.epoch_length import images_per_epoch, steps_per_epoch
@@ -105,6 +106,7 @@ def _plan(
 ) -> Plan:
     check_paths(config)
     check_complete(config)
+    check_packages(config)
     _check_images(config, scanned)
     changes = {".".join(keys): value for keys, value in map(parse_override, point)}
     return Plan(config, source, changes)

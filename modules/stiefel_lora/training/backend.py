@@ -16,6 +16,8 @@ from torch import nn
 
 from .._exceptions import ConfigError, TrainingError, reason_of
 from .._install import install_command, pip_command
+from ..config.packages import ATTENTION_PACKAGES
+from ..config.violation import Violation
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -26,12 +28,17 @@ __all__ = [
     "check_attention",
     "check_compiler",
     "check_hardware",
+    "check_machine",
     "check_quantization",
     "compile_blocks",
     "make_accelerator",
+    "memory_problem",
     "savings",
     "set_attention",
 ]
+
+# Estimated memory in bytes above which a model is too large for a CPU.
+_LARGE = 4_000_000_000
 
 MIXED_PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 """Values of ``train_dtype`` by their names in accelerate and sd-scripts metadata."""
@@ -56,20 +63,82 @@ def check_hardware(config: TrainConfig) -> None:
     if not present.get(kind, True):
         raise ConfigError(
             f"device={config.device!r}: {kind} is not available on this machine or "
-            'in this build of torch. Use "auto" or "cpu".'
+            'in this build of torch. Use "auto" or "cpu".',
+            key="device",
         )
     index = config.device.partition(":")[2]
     if index and kind == "cuda" and int(index) >= torch.cuda.device_count():
         raise ConfigError(
             f"device={config.device!r}: this machine has "
-            f"{torch.cuda.device_count()} CUDA devices, and the first one is cuda:0."
+            f"{torch.cuda.device_count()} CUDA devices, and the first one is cuda:0.",
+            key="device",
         )
     on_cuda = kind == "cuda" or (kind == "auto" and present["cuda"])
     if config.train_dtype == "float16" and not on_cuda:
         raise ConfigError(
             'train_dtype="float16" requires an NVIDIA GPU, because gradients are '
-            'scaled. Use "bfloat16" or "float32".'
+            'scaled. Use "bfloat16" or "float32".',
+            key="train_dtype",
         )
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Run all checks of hardware and packages, without a model and images.
+
+    Raises:
+        ConfigError: If this machine does not support a setting.
+    """
+    check_hardware(config)
+    check_quantization(config)
+    device = device_of(config)
+    check_attention(config, device)
+    if config.compile:
+        check_compiler(device)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device of a run. With auto, this is a GPU if there is one."""
+    if config.device != "auto":
+        return torch.device(config.device)
+    for kind, present in (
+        ("cuda", torch.cuda.is_available()),
+        ("mps", torch.backends.mps.is_available()),
+        ("xpu", torch.xpu.is_available()),
+    ):
+        if present:
+            return torch.device(kind)
+    return torch.device("cpu")
+
+
+def memory_problem(config: TrainConfig, needed: int) -> Violation | None:
+    """Return a warning if a run needs more memory than the GPU has.
+
+    Args:
+        config: configuration of the run.
+        needed: estimated peak of the GPU memory in bytes.
+    """
+    device = device_of(config)
+    if device.type == "cpu":
+        if config.device != "auto" or needed < _LARGE:
+            return None
+        return Violation(
+            "device",
+            "no GPU was found. Training this model on the CPU takes days",
+            "Run stiefel-lora doctor to check the installation of torch",
+        )
+    if device.type != "cuda":
+        return None
+    total = torch.cuda.get_device_properties(device).total_memory
+    if needed <= total:
+        return None
+    best = savings(config)[:3]
+    key = best[0].partition("=")[0] if "=" in best[0] else "batch_size"
+    return Violation(
+        key,
+        f"the run needs about {needed / 1e9:.1f} GB of GPU memory, but the GPU has "
+        f"{total / 1e9:.1f} GB",
+        f"These changes save the most memory: {', '.join(best)}",
+    )
 
 
 def check_quantization(config: TrainConfig) -> None:
@@ -83,7 +152,8 @@ def check_quantization(config: TrainConfig) -> None:
         raise ConfigError(
             f"weight_dtype={config.weight_dtype!r} requires the package bitsandbytes, "
             f'which is not installed. Use "bfloat16", or install it with: '
-            f"{install_command('quant')}"
+            f"{install_command('quant')}",
+            key="weight_dtype",
         )
 
 
@@ -120,8 +190,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 # Attention ----------------------------------------------------------------------------
 
-_PACKAGES = {"xformers": "xformers", "flash": "flash_attn"}
-
 
 def check_attention(config: TrainConfig, device: torch.device) -> None:
     """Check that this machine supports the attention mechanism.
@@ -132,7 +200,7 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
     mechanism = config.attention_mechanism
     if mechanism == "sdp":
         return
-    package = _PACKAGES[mechanism]
+    package = ATTENTION_PACKAGES[mechanism]
     if importlib.util.find_spec(package) is None:
         command = (
             pip_command("flash-attn")
@@ -141,12 +209,14 @@ def check_attention(config: TrainConfig, device: torch.device) -> None:
         )
         raise ConfigError(
             f"attention_mechanism={mechanism!r} requires the package {package}, "
-            f'which is not installed. Use "sdp", or install it with: {command}'
+            f'which is not installed. Use "sdp", or install it with: {command}',
+            key="attention_mechanism",
         )
     if device.type != "cuda":
         raise ConfigError(
             f"attention_mechanism={mechanism!r} requires an NVIDIA GPU, but the "
-            f'device is {device.type}. Use "sdp".'
+            f'device is {device.type}. Use "sdp".',
+            key="attention_mechanism",
         )
 
 
@@ -196,7 +266,8 @@ def check_compiler(device: torch.device) -> None:
     if missing:
         raise ConfigError(
             f"compile=true requires {missing}, which is not installed. Install it, "
-            "or disable compile."
+            "or disable compile.",
+            key="compile",
         )
 
 

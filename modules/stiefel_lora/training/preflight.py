@@ -17,6 +17,7 @@ from .._exceptions import ConfigError, OutputError
 from ..adapters import check_room, ranks_of, select_layers, select_text_layers
 from ..checkpoints import ModelSource
 from ..config.concept import enabled_of
+from ..config.violation import Violation
 from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
 from ..data.epoch_length import without_epochs
@@ -41,6 +42,7 @@ from .backend import (
     check_hardware,
     check_quantization,
     make_accelerator,
+    memory_problem,
 )
 from .lora_start import read_start
 from .optimizer_trial import check_optimizer
@@ -223,6 +225,9 @@ class RunEstimate:
     """Number of layers with a LoRA, or None if the base model is not available."""
 
     memory: MemoryEstimate
+    memory_problem: Violation | None
+    """Warning if the GPU has too little memory."""
+
     disk: DiskEstimate
     free: int
     """Free disk space in bytes."""
@@ -269,6 +274,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         tuple(remarks),
         found.opened.count if found.opened else None,
         memory,
+        memory_problem(config, memory.total),
         disk,
         free,
     )

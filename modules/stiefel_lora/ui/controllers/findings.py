@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..._exceptions import ConfigError, ModelError
-from ..._install import install_command
 from ...config import SettingsError, TrainConfig, Violation, remarks
 from ...config.checks import missing_paths
 from ...config.concept import enabled_of
+from ...config.packages import missing_packages
 from ...config.path_text import is_hub_name
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...families.hub_models import cached_folder, download_note
 from ...methods import CATALOGUE
 from .pages import all_fields, optimizer_fields
 
-__all__ = ["Findings", "examine", "field_of", "locks"]
-
-_MODULES = {"quant": "bitsandbytes", "xformers": "xformers"}
+__all__ = ["Findings", "examine", "field_of", "locks", "with_machine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +56,30 @@ def examine(data: Mapping[str, Any]) -> Findings:
         return Findings(None, _by_field(error.violations, method), {})
     except ConfigError as error:
         return Findings(None, {"": [str(error)]}, {})
-    found = [*missing_paths(config), *_missing_packages(config)]
+    found = [*missing_paths(config), *missing_packages(config)]
     noted = [*remarks(config), *_download(config)]
     return Findings(config, _by_field(found, method), _by_field(noted, method))
+
+
+def with_machine(
+    findings: Findings, found: Mapping[str, list[dict[str, str]]], method: str
+) -> Findings:
+    """Add the errors and warnings of ``stiefel-lora validate --json``.
+
+    Args:
+        findings: errors and warnings of the settings.
+        found: output of the command.
+        method: name of the selected optimizer.
+    """
+    merged = []
+    for old, name in ((findings.errors, "errors"), (findings.remarks, "warnings")):
+        new = {key: list(texts) for key, texts in old.items()}
+        for entry in found[name]:
+            texts = new.setdefault(field_of(entry["key"], method), [])
+            if entry["message"] not in texts:
+                texts.append(entry["message"])
+        merged.append(new)
+    return Findings(findings.config, *merged)
 
 
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
@@ -102,20 +120,6 @@ def _download(config: TrainConfig) -> list[Violation]:
         return [Violation("base_model_name", str(error))]
     note = f"Is downloaded when training starts. {download_note(name)}"
     return [] if is_here else [Violation("base_model_name", note)]
-
-
-def _missing_packages(config: TrainConfig) -> list[Violation]:
-    entry = config.optimizer.method
-    module = _MODULES.get(entry.extra or "") if entry else None
-    if entry is None or module is None or importlib.util.find_spec(module):
-        return []
-    return [
-        Violation(
-            "optimizer",
-            f"{entry.label} needs the package {module}, which is not installed",
-            f"Install it with: {install_command(entry.extra or '')}",
-        )
-    ]
 
 
 def _by_field(violations: Iterable[Violation], method: str) -> dict[str, list[str]]:

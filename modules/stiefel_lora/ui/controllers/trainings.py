@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...config import TrainConfig, check_complete, check_paths
+from ...config.packages import check_packages
 from ...data import scan_all
 from ...data.epoch_length import without_epochs
 from ...jobs import (
@@ -73,13 +74,14 @@ class Trainings:
         A number is appended to the run name if it is already in use.
 
         Raises:
-            ConfigError: If the model or the images are not set, or a path does not
-                exist.
+            ConfigError: If the model or the images are not set, a path does not
+                exist, or a package is not installed.
             DataError: If a folder contains no images.
             OutputError: If the disk is full.
         """
         check_complete(config)
         check_paths(config)
+        check_packages(config)
         train, _ = scan_all(config)
         config, _ = without_epochs(config, train)
         job = add_jobs(self.queue, [Plan(config, source, {})], rename=True)[0]

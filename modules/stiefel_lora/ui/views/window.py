@@ -28,6 +28,7 @@ from .basics import scrolled
 from .data_tab import DataTab
 from .difference_dialog import DifferenceDialog
 from .lora_tab import LoraTab
+from .machine_check import MachineCheck
 from .new_training_dialog import NewTrainingDialog
 from .run_controller import RunController
 from .settings_pages import SettingsPages
@@ -73,6 +74,7 @@ class MainWindow(QMainWindow):
         self.tabs.setCornerWidget(self.advanced)
         self.runs = RunController(self)
         self.lora = LoraTab()
+        self.machine = MachineCheck(self)
         self._hint = _HELP
         self.help = QLabel(_HELP)
         self.help.setProperty("tone", "quiet")
@@ -133,6 +135,7 @@ class MainWindow(QMainWindow):
         runs.run_shown.connect(self._note_run)
         runs.failed.connect(self.complain)
         self.lora.failed.connect(self.complain)
+        self.machine.checked.connect(self.examine)
         self.data.enable_wanted.connect(
             lambda *change: set_enabled(self.document, *change)
         )
@@ -234,6 +237,8 @@ class MainWindow(QMainWindow):
         self.examine()
         if not self.findings.ready:
             self.go_to_problem()
+            # A package may be installed before the next attempt.
+            self.machine.forget()
             return
         source = str(self.document.source or "the window")
         self.runs.train(self.document.config, source, show=show)
@@ -269,7 +274,10 @@ class MainWindow(QMainWindow):
     def examine(self) -> None:
         """Check the settings and show errors next to the fields."""
         self._examine.stop()
-        self.findings = examine(self.document.data)
+        document = self.document
+        self.findings = self.machine.add_to(
+            examine(document.data), document.data, document.optimizer
+        )
         self.settings.refresh(self.findings)
         self.top.refresh(self.document, self.findings)
         self.data.take_up(self.findings.config)
@@ -315,6 +323,7 @@ class MainWindow(QMainWindow):
         This method is called when the window is closed and when the application exits.
         """
         self.runs.close()
+        self.machine.stop()
         self.data.finish()
         self.lora.close_files()
         self.remember()
