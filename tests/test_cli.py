@@ -308,6 +308,17 @@ def test_the_verbs_and_their_options_are_frozen():
             "plugins",
         ),
         "scan": ("config", "overrides", "decode", "plugins"),
+        "caption": (
+            "folder",
+            "model",
+            "overwrite",
+            "include_subdirectories",
+            "download",
+            "threshold",
+            "character_threshold",
+            "exclude",
+            "device",
+        ),
         "ui": ("config", "plugins"),
         "batch": (
             "configs",
