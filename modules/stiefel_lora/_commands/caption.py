@@ -108,6 +108,8 @@ def _summarize(done: Captioned) -> None:
         kept = counted(done.kept, "existing caption was", "existing captions were")
         text += f" {kept} kept. Use --overwrite to replace them."
     typer.echo(text)
+    for remark in done.remarks:
+        typer.echo(f"Note: {remark}", err=True)
     if not done.without:
         return
     count = counted(len(done.without), "image has", "images have")

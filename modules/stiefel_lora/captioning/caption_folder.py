@@ -35,6 +35,9 @@ class Captioned:
     without: dict[Path, str]
     """Images that got no caption, with the reasons."""
 
+    remarks: tuple[str, ...] = ()
+    """Messages about files that are not used or cannot be read."""
+
 
 def caption_folder(
     folder: Path,
@@ -99,4 +102,5 @@ def caption_folder(
         taken[file] = path
         written += 1
         report(number, len(wanted), path, text)
-    return Captioned(written, kept, without)
+    of_files = [text for path, text in found.problems.items() if path not in without]
+    return Captioned(written, kept, without, (*of_files, *found.remarks))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .._exceptions import ConfigError
 from ..config import TrainConfig, load_config
+from ..config.concept import enabled_of
 from ..config.interval import is_in
 from ..config.overrides import parse_override
 from ..config.presets import find_config
@@ -238,9 +239,8 @@ def _check_validation_images(config: TrainConfig) -> None:
     _, validation = scan_all(config)
     count = len(validation.images)
     if count < 2:
-        key = (
-            "validation_concepts" if config.validation_concepts else "validation_split"
-        )
+        folders = enabled_of(config.validation_concepts)
+        key = "validation_concepts" if folders else "validation_split"
         raise ConfigError(
             f"{key}: {count} validation image is not enough for a study, which uses "
             "one half to select learning rates and the other half to compare. Add "

@@ -246,6 +246,15 @@ def test_dropped_folders_are_added_and_shown(open_data, tmp_path):
     assert window.document.value("concepts") == [{"path": str(cats)}]
 
 
+def test_a_folder_dropped_on_the_caption_does_not_become_its_text(open_data, tmp_path):
+    data = open_data(make_images(tmp_path / "cats", count=1)).data
+    mime = QMimeData()
+    mime.setText("a cat")
+    assert data.caption.canInsertFromMimeData(mime)
+    mime.setUrls([QUrl.fromLocalFile(str(tmp_path))])
+    assert not data.caption.canInsertFromMimeData(mime)
+
+
 def test_a_dropped_folder_fills_an_empty_entry(open_window, tmp_path):
     dogs = make_images(tmp_path / "dogs", count=1)
     window = open_window()

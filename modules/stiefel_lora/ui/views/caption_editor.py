@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import QMimeData, QTimer, Signal
 from PySide6.QtWidgets import (
     QHBoxLayout,
     QPlainTextEdit,
@@ -30,6 +30,14 @@ _BIG = 180
 _MISSING = "No caption yet. It is saved next to the image."
 
 
+class CaptionText(QPlainTextEdit):
+    """Text that does not take files, so that they can be dropped on the tab."""
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        """Refuse files, whose addresses would be saved as a caption."""
+        return not source.hasUrls() and super().canInsertFromMimeData(source)
+
+
 class CaptionEditor(QWidget):
     """Editor that saves a caption after the last keystroke.
 
@@ -46,7 +54,7 @@ class CaptionEditor(QWidget):
 
         self.most_megapixels = 0.0
         self.preview = FittedImage(_BIG)
-        self.caption = QPlainTextEdit()
+        self.caption = CaptionText()
         self.caption.setAccessibleName("Caption")
         self.caption.setPlaceholderText("Caption")
         self.caption.setTabChangesFocus(True)
