@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +15,19 @@ from helpers.lora_files import SPELLINGS, dense, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
 from stiefel_lora._weighted_path import parse_part
-from stiefel_lora.files import Method, Part, Target, load_lora, merge_lora, open_lora
+from stiefel_lora.files import (
+    Checkpoint,
+    Method,
+    Part,
+    Target,
+    add_into_checkpoint,
+    load_lora,
+    merge_lora,
+    open_lora,
+)
 from stiefel_lora.files.tools.merging import merged, parse_section
 from stiefel_lora.files.tools.products import combined
+from stiefel_lora.files.tools.verifying import compare_loras
 
 SEEDS = st.integers(0, 2**31)
 WEIGHTS = st.lists(
@@ -531,3 +542,30 @@ def test_an_underflow_is_reported(tmp_path):
     for dtype in (torch.float16, torch.bfloat16):
         report = merge_lora([Part(file, 0.3)], out, dtype=dtype, overwrite=True)
         assert report.saved.remarks == ()
+
+
+def test_embeddings_of_all_files_are_kept(tmp_path):
+    """Files of OneTrainer may contain embeddings, which no verb turned into a LoRA."""
+    word, name = torch.randn(2, 4), "bundle_emb.word.clip_l"
+    one = write(tmp_path / "a.safetensors", make() | {name: word})
+    tensors = make("PEFT", seed=1) | {"bundle_emb.other.clip_l": torch.randn(1, 4)}
+    two = write(tmp_path / "b.safetensors", tensors | {name: word.clone()})
+    out = tmp_path / "out.safetensors"
+    parts = [Part(one, 0.5), Part(two, -1.0), Part(one)]
+    merged_file = merge_lora(parts, out).saved.file
+    kept = {k: t for k, t in merged_file.tensors.items() if k.startswith("bundle_emb")}
+    assert kept.keys() == {name, "bundle_emb.other.clip_l"}
+    assert torch.equal(kept[name], word)
+    assert len(merged_file.others) == 2
+    third = write(tmp_path / "c.safetensors", make() | {name: word + 1})
+    with pytest.raises(ModelError, match=f"different embeddings with the name {name}"):
+        merge_lora([Part(one), Part(third)], out, overwrite=True)
+    plain = write(tmp_path / "d.safetensors", make())
+    assert compare_loras(one, plain).is_right
+    base = tmp_path / "base.safetensors"
+    stem = "model.diffusion_model.input_blocks.4.1.proj_in.weight"
+    safetensors.torch.save_file({stem: torch.zeros(7, 6)}, base)
+    few = {k: t for k, t in make().items() if "proj_in" in k} | {name: word}
+    file = write(tmp_path / "e.safetensors", few)
+    report = add_into_checkpoint(file, Checkpoint(base), tmp_path / "i.safetensors")
+    assert report.remarks[0].startswith("1 embedding was omitted")

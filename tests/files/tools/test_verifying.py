@@ -17,6 +17,7 @@ from stiefel_lora.files.tools.diffusers_loading import (
     without_notes,
 )
 from stiefel_lora.files.tools.key_lists import load_by_list
+from stiefel_lora.files.tools.verifying import compare_loras
 
 ALIKE = {"ranks": (4, 4, 4), "alphas": (2.0, 2.0, 2.0)}
 
@@ -246,3 +247,29 @@ def test_diffusers_ignores_other_adapters(tmp_path):
     assert not found["diffusers"].is_right
     assert found["ComfyUI"].is_right
     assert found["ComfyUI"].not_compared == 4
+
+
+def test_scales_that_need_the_base_model_are_not_compared(tmp_path):
+    stem = "input_blocks.4.1.proj_in"
+    up, down = torch.randn(4, 2), torch.randn(2, 4)
+    one = write(
+        tmp_path / "a.safetensors",
+        {
+            f"lora_unet_{stem.replace('.', '_')}.lora_up.weight": up,
+            f"lora_unet_{stem.replace('.', '_')}.lora_down.weight": down,
+            f"lora_unet_{stem.replace('.', '_')}.dora_scale": torch.ones(4, 1),
+        },
+    )
+    name = "unet.down_blocks.1.attentions.0.proj_in"
+    two = write(
+        tmp_path / "b.safetensors",
+        {
+            f"{name}.lora_B.weight": up,
+            f"{name}.lora_A.weight": down,
+            f"{name}.lora_magnitude_vector": torch.ones(4) * 5,
+        },
+    )
+    check = compare_loras(one, two)
+    assert check.unlike_scales == 1
+    assert "1 DoRA scale not compared" in check.summary()
+    assert compare_loras(one, one).unlike_scales == 0

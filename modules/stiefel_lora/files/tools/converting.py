@@ -20,6 +20,7 @@ from ..._wording import counted
 from ...families.catalogue import family_names, record_of
 from ..metadata import network_metadata
 from .base_checkpoint import Checkpoint
+from .embeddings import other_adapters
 from .finite_layers import check_finite
 from .layer_names import MODEL, is_t5
 from .lora_file import LoraFile, LoraLayer
@@ -150,9 +151,7 @@ def converted(
         )
     style = SPELLINGS[spelling]
     # Embeddings have the same keys in all formats.
-    foreign = [other for other in file.others if other.kind != "embedding"]
-    if foreign:
-        other = foreign[0]
+    for other in other_adapters(file):
         raise ModelError(
             f"{file.path}: {other.name} is {other.kind}, which is only supported in "
             "the key format of the file. Add --rank or --error to convert it to a "

@@ -24,6 +24,7 @@ from ..dora import apply_lora
 from ..streamed import write_streamed
 from ..weights import LoraFactors
 from .base_checkpoint import Checkpoint, Place
+from .embeddings import embeddings_of, other_adapters
 from .layer_names import canonical
 from .lora_file import LoraFile
 from .one_thread import one_thread
@@ -88,8 +89,7 @@ def add_into_checkpoint(
         place = check_new_folder(output, inputs)
     else:
         place = check_output(output, inputs, overwrite=overwrite)
-    if file.others:
-        other = file.others[0]
+    for other in other_adapters(file):
         raise ModelError(
             f"{file.path}: {other.name} is {other.kind}. Convert it to a plain LoRA "
             "first: stiefel-lora lora convert --rank."
@@ -115,6 +115,11 @@ def add_into_checkpoint(
         write_streamed(place.path, base.specs, tensor, {**base.metadata, **lineage})
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
     remarks = [*place.remarks, *_clamped(clamped, base)]
+    if embeddings := embeddings_of(file):
+        remarks.append(
+            f"{counted(len(embeddings), 'embedding was', 'embeddings were')} omitted, "
+            f"because a checkpoint has no place for them: {embeddings[0].name}."
+        )
     if sums[1] == 0:
         remarks.append(f"{NO_EFFECT} The weights did not change.")
     return IntoReport(place.path, len(added), error, tuple(remarks))

@@ -7,6 +7,7 @@ in A.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -15,8 +16,9 @@ from torch import Tensor
 from ..._exceptions import ModelError
 from ...families.catalogue import record_of
 from .base_checkpoint import Checkpoint
+from .lora_file import LoraLayer
 
-__all__ = ["kernel_of", "with_kernel"]
+__all__ = ["kernel_of", "with_kernel", "with_kernel_of"]
 
 
 def kernel_of(
@@ -53,3 +55,22 @@ def with_kernel(update: Tensor, kernel: tuple[int, ...]) -> Tensor:
             f"{' x '.join(map(str, kernel))}. Use a file for the same model."
         )
     return update.reshape(update.shape[0], -1, *kernel)
+
+
+def with_kernel_of(first: LoraLayer, layer: LoraLayer) -> LoraLayer:
+    """Add or remove the dimensions of a 1 x 1 kernel, as the first summand has it.
+
+    ``proj_in`` is a matrix or a convolution, depending on the model and the program.
+    """
+    up, down = layer.factors.up, layer.factors.down
+    kernel = first.factors.down.shape[2:]
+    if down.shape[2:] == kernel or down[0].numel() != down.shape[1]:
+        return layer
+    if any(size != 1 for size in kernel):
+        return layer
+    factors = dataclasses.replace(
+        layer.factors,
+        up=up.reshape(*up.shape[:2], *first.factors.up.shape[2:]),
+        down=down.reshape(*down.shape[:2], *kernel),
+    )
+    return dataclasses.replace(layer, factors=factors)

@@ -24,7 +24,9 @@ import torch
 from ..._exceptions import ModelError, OptionError
 from ..weights import LoraFactors
 from .differences import compared, relative, update_norm
+from .embeddings import all_embeddings, other_adapters
 from .finite_layers import check_finite_lengths
+from .kernels import with_kernel_of
 from .layer_names import MODEL
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
@@ -295,7 +297,7 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
     for part in parts:
         for layer in in_layout_of(_weighted(part), fused).layers:
             found = summands.setdefault(layer.key, [])
-            same = layer if not found else _with_kernel_of(found[0][1], layer)
+            same = layer if not found else with_kernel_of(found[0][1], layer)
             found.append((part, same))
     if not summands:
         raise OptionError("FILE: all weights are 0. Use at least one non-zero weight.")
@@ -316,7 +318,13 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
             )
         )
     size = sum(layer.size for layer in layers)
-    total = dataclasses.replace(first, layers=tuple(layers), family=family, size=size)
+    total = dataclasses.replace(
+        first,
+        layers=tuple(layers),
+        others=all_embeddings(part.file for part in parts),
+        family=family,
+        size=size,
+    )
     layers_of = {key: [x for _, x in found] for key, found in summands.items()}
     return SumPlan(total, lambda layer: _sum(layers_of[layer.key]), layers_of)
 
@@ -325,8 +333,7 @@ def _checked_norms(part: Part) -> dict[str, float]:
     """Check that a file can be merged. Return the unweighted norms of its updates."""
     file = part.file
     norms: dict[str, float] = {}
-    if file.others:
-        other = file.others[0]
+    for other in other_adapters(file):
         raise ModelError(
             f"{file.path}: {other.name} is {other.kind}, which cannot be merged. "
             "Use plain LoRA files."
@@ -434,25 +441,6 @@ def _section_factor(part: Part, layer: LoraLayer) -> float:
         if fnmatch.fnmatchcase(section, pattern)
     ]
     return found[-1] if found else 1.0
-
-
-def _with_kernel_of(first: LoraLayer, layer: LoraLayer) -> LoraLayer:
-    """Add or remove the dimensions of a 1 x 1 kernel, as the first summand has it.
-
-    ``proj_in`` is a matrix or a convolution, depending on the model and the program.
-    """
-    up, down = layer.factors.up, layer.factors.down
-    kernel = first.factors.down.shape[2:]
-    if down.shape[2:] == kernel or down[0].numel() != down.shape[1]:
-        return layer
-    if any(size != 1 for size in kernel):
-        return layer
-    factors = dataclasses.replace(
-        layer.factors,
-        up=up.reshape(*up.shape[:2], *first.factors.up.shape[2:]),
-        down=down.reshape(*down.shape[:2], *kernel),
-    )
-    return dataclasses.replace(layer, factors=factors)
 
 
 def _shapes_of_sum(summands: Sequence[tuple[Part, LoraLayer]]) -> LoraFactors:

@@ -26,7 +26,7 @@ from ..peft import (
     rank_in_settings,
 )
 from ..tensors import read_tensors
-from ..weights import rank_of
+from ..weights import LoraFactors, rank_of
 from .differences import equal_numbers
 from .families import families_apart, family_of
 from .layer_names import (
@@ -382,6 +382,7 @@ def _without_doubles(
             (first.factors.down, layer.factors.down),
         )
         same = all(equal_numbers(*pair) for pair in pairs)
+        same = same and _same_scales(first.factors, layer.factors)
         if not same or first.factors.scale != layer.factors.scale:
             raise ModelError(
                 f"{path}: {first.stem} and {layer.stem} are the same layer, but "
@@ -392,6 +393,16 @@ def _without_doubles(
     if doubles:
         remarks.append(_stored_twice(doubles))
     return tuple(sorted(found.values(), key=_place))
+
+
+def _same_scales(one: LoraFactors, two: LoraFactors) -> bool:
+    """Return whether two layers have the same DoRA scales, or none."""
+    for part in ("dora_scale", "magnitude"):
+        pair = getattr(one, part), getattr(two, part)
+        given = [lengths.flatten() for lengths in pair if lengths is not None]
+        if len(given) == 1 or (given and not equal_numbers(*given)):
+            return False
+    return True
 
 
 def _stored_twice(doubles: int) -> str:

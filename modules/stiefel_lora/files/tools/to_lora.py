@@ -22,6 +22,7 @@ from ..weights import LoraFactors
 from .base_checkpoint import Checkpoint
 from .dense_updates import dense_update
 from .differences import relative
+from .embeddings import embeddings_of, other_adapters
 from .kernels import kernel_of, with_kernel
 from .layer_names import StemName, canonical, parse_stem
 from .lora_file import LoraFile, LoraLayer, OtherLayer
@@ -99,18 +100,16 @@ def as_plain_lora(
             layer has two adapters.
     """
     made: dict[str, Nearest] = {}
-    layers, kept, left_out, unknown = [], [], [], []
+    layers, left_out, unknown = [], [], []
     taken = {layer.key for layer in file.layers}
     for layer in file.layers:
         if layer.factors.is_dora:
             made[layer.key] = nearest_lora(_folded(file, layer, base), goal)
             layer = _with(layer, made[layer.key])
         layers.append(layer)
-    for other in file.others:
+    for other in other_adapters(file):
         update = dense_update(other)
-        if other.kind == "embedding":
-            kept.append(other)
-        elif update is None:
+        if update is None:
             left_out += list(other.tensors)
         else:
             kernel = _kernel(file, other, base)
@@ -129,7 +128,7 @@ def as_plain_lora(
             taken.add(layer.key)
             made[layer.key] = found
             layers.append(layer)
-    plain = dataclasses.replace(file, layers=tuple(layers), others=tuple(kept))
+    plain = dataclasses.replace(file, layers=tuple(layers), others=embeddings_of(file))
     return MadePlain(plain, made, tuple(left_out), tuple(unknown))
 
 

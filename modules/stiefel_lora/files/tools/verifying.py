@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..._exceptions import ModelError
+from ..._wording import counted
 from ...families.catalogue import family_names
 from ..weights import LoraFactors
 from .differences import compared, equal_numbers, relative
+from .embeddings import other_adapters
 from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
 from .lora_file import LoraFile
@@ -60,6 +62,12 @@ class Check:
     not_compared: int = 0
     """Number of keys of other adapters, which are loaded, but not compared."""
 
+    unlike_scales: int = 0
+    """Number of DoRA layers whose scales were not compared.
+
+    A ``dora_scale`` and a magnitude can only be compared with the base model.
+    """
+
     problem: str = ""
     """Error message if the program does not accept the file, else ""."""
 
@@ -90,6 +98,12 @@ class Check:
             if names:
                 more = f" and {len(names) - 2} more" if len(names) > 2 else ""
                 text += f"; {label}: {', '.join(names[:2])}{more}"
+        if self.unlike_scales:
+            text += (
+                f"; {counted(self.unlike_scales, 'DoRA scale', 'DoRA scales')} not "
+                "compared, because one file has dora_scale and the other the magnitude "
+                "of peft"
+            )
         if self.not_compared:
             text += f"; {self.not_compared} keys of other adapters not compared"
         return f"{text}."
@@ -147,9 +161,9 @@ def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
     """
     for one in (file, meant):
         check_finite(one)
-        if one.others:
+        for other in other_adapters(one):
             raise ModelError(
-                f"{one.path}: {one.others[0].name} is {one.others[0].kind}, which "
+                f"{one.path}: {other.name} is {other.kind}, which "
                 "cannot be compared. Use plain LoRA files."
             )
     if None not in (file.family, meant.family) and file.family != meant.family:
@@ -210,12 +224,7 @@ def _by_code(
 
 def _with_others(check: Check, file: LoraFile) -> Check:
     """Add the keys of other adapters, which diffusers ignores without a message."""
-    ignored = [
-        key
-        for other in file.others
-        if other.kind != "embedding"
-        for key in other.tensors
-    ]
+    ignored = [key for other in other_adapters(file) for key in other.tensors]
     missing = [key for key in ignored if key not in check.unused]
     return dataclasses.replace(check, unused=(*check.unused, *missing))
 
@@ -238,7 +247,21 @@ def _compared(
             worst, deviation = name, found
     apart = tuple(sorted(wanted.keys() ^ loaded.keys()))
     scales = tuple(without_scale)
-    return Check(label, len(wanted), deviation, worst, apart, unused, scales)
+    both = wanted.keys() & loaded.keys()
+    unlike = sum(_unlike_scales(loaded[name], wanted[name]) for name in both)
+    return Check(
+        *(label, len(wanted), deviation, worst, apart, unused, scales),
+        unlike_scales=unlike,
+    )
+
+
+def _unlike_scales(one: LoraFactors, two: LoraFactors) -> bool:
+    """Return whether two DoRA layers have no kind of scale in common."""
+    common = any(
+        getattr(one, part) is not None and getattr(two, part) is not None
+        for part in ("dora_scale", "magnitude")
+    )
+    return one.is_dora and two.is_dora and not common
 
 
 def _equal(one: LoraFactors, two: LoraFactors) -> bool:
