@@ -292,6 +292,7 @@ def test_the_verbs_and_their_options_are_frozen():
     }
     assert surface == {
         "new": ("kind", "images", "vram", "family", "trigger", "output"),
+        "import": ("words", "output", "family", "strict"),
         "doctor": ("as_json",),
         "train": ("config", "overrides", "resume", "plugins"),
         "validate": ("config", "overrides", "plugins", "as_json"),

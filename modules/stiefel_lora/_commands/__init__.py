@@ -19,6 +19,7 @@ from .caption import caption
 from .catalogue import optimizers, presets, schema
 from .doctor import doctor
 from .hosts import onetrainer
+from .import_config import import_config
 from .lora import app as lora
 from .new import new
 from .queue import app as queue
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 
 app.command()(new)
+app.command("import")(import_config)
 app.command(cls=OptionalValue)(train)
 app.command()(validate)
 app.command()(scan)

@@ -1,0 +1,96 @@
+"""Command ``import``: convert a configuration of another trainer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..families.catalogue import family_names, listed
+from ._shared import BAD_INPUT, needed, unset, user_errors
+
+if TYPE_CHECKING:
+    from ..config.importing import Imported
+
+__all__ = ["import_config"]
+
+
+def import_config(
+    words: Annotated[
+        list[str],
+        needed(
+            "FILE",
+            "Configuration of OneTrainer (.json), sd-scripts (.toml, or a text file "
+            "with the command line), kohya_ss (.json) or ai-toolkit (.yaml). Or the "
+            "command line itself, after --.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        unset(
+            "File to write. By default, NAME_imported.json in the current folder.",
+            "--output",
+            "-o",
+        ),
+    ] = None,
+    family: Annotated[
+        str | None,
+        unset(
+            f"Base model: {listed(family_names())}. By default, read from the file.",
+            "--family",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="End with exit code 2 if something that changes training is ignored.",
+        ),
+    ] = False,
+) -> None:
+    """Convert a configuration of another trainer, with a report on every key.
+
+    Each key is taken, translated or ignored, with the reason.
+    """
+    with user_errors():
+        from ..config.importing import import_file, import_words
+
+        chosen = _family(family)
+        if len(words) == 1 and not words[0].startswith("-"):
+            found = import_file(words[0], chosen)
+            name = Path(words[0]).stem.lstrip("#").strip()
+        else:
+            found = import_words(words, chosen)
+            name = str(found.data.get("run_name", "command"))
+        for line in found.report.lines():
+            typer.echo(line)
+        path = output or Path(f"{name}_imported.json")
+        _write(path, found)
+        typer.echo(f'Wrote {path}. Check it with: stiefel-lora validate "{path}"')
+    if strict and found.report.differences:
+        raise typer.Exit(BAD_INPUT)
+
+
+def _family(given: str | None) -> str | None:
+    from .._exceptions import ConfigError
+
+    if given is None or given.lower() in family_names():
+        return given and given.lower()
+    raise ConfigError(f"--family must be {listed(family_names())}, but got {given!r}.")
+
+
+def _write(path: Path, found: Imported) -> None:
+    from .._exceptions import OutputError
+
+    text = json.dumps(found.data, indent=2, ensure_ascii=False) + "\n"
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OutputError(
+            f"{path} exists. Choose another file with --output."
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,361 @@
+"""Import of configurations of the GUI of kohya_ss, which starts sd-scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..foreign import reasons as why
+from .from_sd_scripts import from_sd_scripts
+from .import_report import Entry
+from .key_rules import Rule, Scope, ignore, left
+from .key_walk import walk
+from .lean_result import Imported
+from .source_files import options_in
+from .unsupported import no_such_family
+
+__all__ = ["GUI_RULES", "RENAMED", "from_kohya_gui", "is_kohya_gui"]
+
+_SIGNS = ("LoRA_type", "LyCORIS_preset", "max_resolution", "model_list")
+
+RENAMED = {
+    "flux1_clip_l": "clip_l",
+    "flux1_t5xxl": "t5xxl",
+    "flux_fused_backward_pass": "fused_backward_pass",
+    "lora_network_weights": "network_weights",
+    "max_resolution": "resolution",
+    "optimizer": "optimizer_type",
+    "sdxl_no_half_vae": "no_half_vae",
+}
+"""Options of sd-scripts with another name in the GUI."""
+
+_NETWORK_ARGS = (
+    "block_dims",
+    "block_alphas",
+    "conv_block_dims",
+    "conv_block_alphas",
+    "conv_dim",
+    "conv_alpha",
+    "dora_wd",
+    "loraplus_lr_ratio",
+    "loraplus_text_encoder_lr_ratio",
+    "loraplus_unet_lr_ratio",
+    "module_dropout",
+    "rank_dropout",
+)
+_MODULES = {
+    "": "networks.lora",
+    "Standard": "networks.lora",
+    "Flux1": "networks.lora_flux",
+    "Kohya LoCon": "networks.lora",
+    "LoCon": "networks.lora",
+    "LyCORIS/LoCon": "lycoris.kohya",
+}
+# 0 is an empty field.
+_UNSET_IF_ZERO = frozenset(
+    [
+        "adaptive_noise_scale",
+        "blocks_to_swap",
+        "caption_dropout_every_n_epochs",
+        "epoch",
+        "ip_noise_gamma",
+        "keep_tokens",
+        "loraplus_lr_ratio",
+        "loraplus_text_encoder_lr_ratio",
+        "loraplus_unet_lr_ratio",
+        "lr_warmup",
+        "lr_warmup_steps",
+        "max_train_epochs",
+        "max_train_steps",
+        "min_snr_gamma",
+        "multires_noise_iterations",
+        "network_dropout",
+        "noise_offset",
+        "sample_every_n_epochs",
+        "sample_every_n_steps",
+        "save_every_n_epochs",
+        "save_every_n_steps",
+        "save_last_n_epochs",
+        "save_last_n_epochs_state",
+        "save_last_n_steps",
+        "save_last_n_steps_state",
+        "scale_weight_norms",
+        "seed",
+        "unet_lr",
+        "v_pred_like_loss",
+        "vae_batch_size",
+    ]
+)
+
+
+def _used(scope: Scope, value: Any) -> Any:
+    return left("sets the model family", matters=False)
+
+
+_LYCORIS = ignore("is only used by other adapters of LyCORIS", matters=False)
+_FINE_TUNING = ignore("is only used by full fine-tuning", matters=False)
+_EMBEDDINGS = ignore("is only used for embeddings", matters=False)
+_DEVICES = ignore(why.DEVICES)
+_OTHER_FAMILY = ignore("is only used for other families", matters=False)
+_BLOCK_RATES = ignore("all layers have the same learning rate")
+
+GUI_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("sdxl", "sdxl_checkbox", "flux1_checkbox", "sd3_checkbox"), _used),
+    **dict.fromkeys(
+        (
+            "LyCORIS_preset",
+            "bypass_mode",
+            "constrain",
+            "decompose_both",
+            "factor",
+            "rank_dropout_scale",
+            "rescaled",
+            "train_norm",
+            "train_on_input",
+            "unit",
+            "use_cp",
+            "use_scalar",
+            "use_tucker",
+        ),
+        _LYCORIS,
+    ),
+    **dict.fromkeys(
+        (
+            "blockwise_fused_optimizers",
+            "caption_metadata_filename",
+            "create_buckets",
+            "create_caption",
+            "full_path",
+            "fused_optimizer_groups",
+            "image_folder",
+            "latent_metadata_filename",
+            "learning_rate_te",
+            "learning_rate_te1",
+            "learning_rate_te2",
+            "train_dir",
+            "train_resolution",
+            "train_text_encoder",
+            "use_latent_files",
+        ),
+        _FINE_TUNING,
+    ),
+    **dict.fromkeys(
+        (
+            "init_word",
+            "num_vectors_per_token",
+            "template",
+            "token_string",
+            "weights",
+        ),
+        _EMBEDDINGS,
+    ),
+    **dict.fromkeys(
+        (
+            "dynamo_mode",
+            "dynamo_use_dynamic",
+            "dynamo_use_fullgraph",
+            "extra_accelerate_launch_args",
+            "gpu_ids",
+            "main_process_port",
+            "multi_gpu",
+            "num_cpu_threads_per_process",
+            "num_machines",
+            "num_processes",
+        ),
+        _DEVICES,
+    ),
+    **dict.fromkeys(
+        (
+            "clip_g",
+            "no_token_padding",
+            "sd3_cache_text_encoder_outputs",
+            "sd3_cache_text_encoder_outputs_to_disk",
+            "sd3_fused_backward_pass",
+            "sd3_text_encoder_batch_size",
+        ),
+        _OTHER_FAMILY,
+    ),
+    **dict.fromkeys(
+        ("block_lr", "down_lr_weight", "mid_lr_weight", "up_lr_weight"), _BLOCK_RATES
+    ),
+    "additional_parameters": ignore("is read", matters=False),
+    "block_lr_zero_threshold": ignore("is only used with block_lr", matters=False),
+    "caption": ignore("is only used to write captions", matters=False),
+    "conv_alphas": ignore(why.FACTORS),
+    "conv_dims": ignore(why.FACTORS),
+    "double_blocks_to_swap": ignore(why.OFFLOADING),
+    "epoch": ignore("max_train_epochs or max_train_steps is used", matters=False),
+    "flux1_cache_text_encoder_outputs": ignore(why.CACHE),
+    "flux1_cache_text_encoder_outputs_to_disk": ignore(why.CACHE),
+    "lowvram": ignore(why.OFFLOADING),
+    "lr_warmup": ignore("lr_warmup_steps is used", matters=False),
+    "mem_eff_save": ignore(why.OFFLOADING),
+    "model_list": ignore("it is a setting of the window", matters=False),
+    "noise_offset_type": ignore(
+        "selects noise_offset or multires noise", matters=False
+    ),
+    "save_as_bool": ignore("it is a setting of the window", matters=False),
+    "save_clip": ignore(why.SNAPSHOTS),
+    "save_t5xxl": ignore(why.SNAPSHOTS),
+    "sdxl_cache_text_encoder_outputs": ignore(why.CACHE),
+    "single_blocks_to_swap": ignore(why.OFFLOADING),
+    "stop_text_encoder_training": ignore("text encoders are trained to the end"),
+    "stop_text_encoder_training_pct": ignore("text encoders are trained to the end"),
+    "train_blocks": ignore("layer_filter selects layers, by their names", ("all",)),
+    "use_wandb": ignore(why.LOGS),
+}
+"""Rules of keys that are no options of sd-scripts."""
+
+
+def is_kohya_gui(data: Mapping[str, Any]) -> bool:
+    """Return whether a JSON file is a configuration of kohya_ss."""
+    return "learning_rate" in data and any(key in data for key in _SIGNS)
+
+
+def from_kohya_gui(
+    data: Mapping[str, Any], *, folder: Path, family: str | None = None
+) -> Imported:
+    """Import a configuration of the GUI.
+
+    Args:
+        data: keys and values.
+        folder: folder of the file, for files that it names.
+        family: family of the base model, if the user has chosen it.
+
+    Raises:
+        ConfigError: If a file cannot be read, or the family is not supported.
+    """
+    chosen = family or _family(data)
+    options, labels, unset = _options(data, chosen)
+    own = {
+        key: value
+        for key, value in data.items()
+        if key in GUI_RULES and key not in labels.values()
+    }
+    extra, _ = walk(Scope(own, {}, chosen), GUI_RULES)
+    extra += [
+        Entry(key, data[key], "ignored", note="0 means that it is not set")
+        for key in unset
+    ]
+    return from_sd_scripts(
+        options,
+        folder=folder,
+        family=chosen,
+        name="kohya_ss",
+        labels=labels,
+        originals=data,
+        extra=extra,
+    )
+
+
+def _family(data: Mapping[str, Any]) -> str:
+    if data.get("sd3_checkbox") is True:
+        raise no_such_family("Stable Diffusion 3", "kohya_ss")
+    if data.get("v2") is True:
+        raise no_such_family("Stable Diffusion 2", "kohya_ss")
+    if data.get("flux1_checkbox") is True:
+        return "flux"
+    is_xl = data.get("sdxl") or data.get("sdxl_checkbox")
+    return "sdxl" if is_xl is True else "sd15"
+
+
+def _options(
+    data: Mapping[str, Any], family: str
+) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Return the options of sd-scripts, their keys in the GUI, and keys with 0."""
+    options: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+    unset: list[str] = []
+    network: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in _UNSET_IF_ZERO and value in (0, "0"):
+            if key not in GUI_RULES:
+                unset.append(key)
+        elif key in _NETWORK_ARGS:
+            network[key] = value
+        elif key in RENAMED:
+            options[RENAMED[key]] = value
+            labels[RENAMED[key]] = key
+        elif key not in GUI_RULES:
+            options[key] = value
+    _add_adapter(options, labels, network, data)
+    _add_length(options, labels, data)
+    _add_text(options, labels, data, family)
+    _add_noise(options, data)
+    if isinstance(data.get("additional_parameters"), str):
+        text = data["additional_parameters"].strip()
+        if text:
+            options |= options_in(text, "additional_parameters")[1]
+    return options, labels, unset
+
+
+def _add_adapter(
+    options: dict[str, Any],
+    labels: dict[str, str],
+    network: dict[str, Any],
+    data: Mapping[str, Any],
+) -> None:
+    kind = str(data.get("LoRA_type", "Standard"))
+    options.pop("LoRA_type", None)
+    if "LoRA_type" in data:
+        labels["network_module"] = "LoRA_type"
+    options["network_module"] = _MODULES.get(kind, f"LoRA_type {kind}")
+    if "LoCon" not in kind:
+        # The fields are filled, but only used by LoCon.
+        for key in ("conv_dim", "conv_alpha", "dora_wd"):
+            if key in network:
+                network[key] = False if key == "dora_wd" else 0
+    given = options.pop("network_args", None)
+    options["network_args"] = {**network, **(given if isinstance(given, dict) else {})}
+
+
+def _add_length(
+    options: dict[str, Any], labels: dict[str, str], data: Mapping[str, Any]
+) -> None:
+    if "max_train_epochs" not in options and "max_train_steps" not in options:
+        epochs = data.get("epoch")
+        if epochs not in (None, "", 0):
+            options["max_train_epochs"] = epochs
+            labels["max_train_epochs"] = "epoch"
+    percent = data.get("lr_warmup")
+    if isinstance(percent, str) and percent.strip().isdecimal():
+        percent = int(percent)
+    if (
+        isinstance(percent, int | float)
+        and percent
+        and "lr_warmup_steps" not in options
+    ):
+        options["lr_warmup_steps"] = percent / 100
+        labels["lr_warmup_steps"] = "lr_warmup"
+
+
+def _add_text(
+    options: dict[str, Any],
+    labels: dict[str, str],
+    data: Mapping[str, Any],
+    family: str,
+) -> None:
+    cached = {
+        "sdxl": "sdxl_cache_text_encoder_outputs",
+        "flux": "flux1_cache_text_encoder_outputs",
+    }.get(family)
+    if cached and data.get(cached) is True:
+        options["cache_text_encoder_outputs"] = True
+        labels["cache_text_encoder_outputs"] = cached
+    if data.get("text_encoder_lr") in (0, "0") and data.get("unet_lr"):
+        options["network_train_unet_only"] = True
+    kind = str(options.get("xformers", "")).lower()
+    if kind == "sdpa":
+        options["sdpa"] = True
+        labels["sdpa"] = "xformers"
+    if kind in ("sdpa", "none"):
+        del options["xformers"]
+
+
+def _add_noise(options: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Switch off the kind of noise that is not selected."""
+    if data.get("noise_offset_type") == "Multires":
+        options.pop("noise_offset", None)
+    elif "noise_offset_type" in data:
+        options["multires_noise_iterations"] = 0

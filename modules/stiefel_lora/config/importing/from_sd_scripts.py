@@ -1,0 +1,303 @@
+"""Import of configurations of kohya's sd-scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..._exceptions import ConfigError
+from ..foreign import reasons as why
+from ..foreign import sd_scripts
+from .import_report import Entry
+from .key_rules import Rule, Scope, without_counterpart
+from .key_walk import walk
+from .lean_result import Imported, finished, nested
+from .sample_files import samples_in
+from .sd_data import (
+    DATASET,
+    DATASET_DEFAULTS,
+    FOLDERS,
+    SUBSET,
+    SUBSET_DEFAULTS,
+)
+from .sd_family import family_of
+from .sd_objective import FLUX_DEFAULTS, OBJECTIVE
+from .sd_training import (
+    DEFAULTS,
+    NETWORK_ARGS,
+    TRAINING,
+    argument_rules,
+    parsed_arguments,
+)
+from .source_files import near, read_source
+
+__all__ = ["ROOT_RULES", "from_sd_scripts", "is_sd_scripts"]
+
+_PARTS = ("datasets", "general", "launcher", "sample_prompts")
+
+ROOT_RULES: dict[str, Rule] = {
+    **without_counterpart(sd_scripts.WITHOUT, but=("network_args",)),
+    **DATASET,
+    **FOLDERS,
+    **OBJECTIVE,
+    **TRAINING,
+    **{f"network_args.{key}": rule for key, rule in NETWORK_ARGS.items()},
+}
+"""Rules of options, besides those of concepts."""
+
+
+def is_sd_scripts(data: Mapping[str, Any]) -> bool:
+    """Return whether a TOML file is a configuration or dataset file of sd-scripts."""
+    known = {*ROOT_RULES, *SUBSET, *_PARTS}
+    return any(key in known for key in _without_sections(data))
+
+
+def from_sd_scripts(
+    options: Mapping[str, Any],
+    *,
+    folder: Path,
+    script: str = "",
+    family: str | None = None,
+    name: str = "sd-scripts",
+    labels: Mapping[str, str] | None = None,
+    originals: Mapping[str, Any] | None = None,
+    extra: list[Entry] | None = None,
+) -> Imported:
+    """Import options of sd-scripts.
+
+    Args:
+        options: options by name, also those of a dataset file.
+        folder: folder of the file, for files that it names.
+        script: name of the script, or "".
+        family: family of the base model, if the user has chosen it.
+        name: name of the program for the report.
+        labels: names of options for the report, if they differ.
+        originals: values by these names, for the report.
+        extra: entries of keys that are no options of sd-scripts.
+
+    Raises:
+        ConfigError: If a file cannot be read, or the family is not supported.
+    """
+    options = _complete(options, folder)
+    found, guess = family_of(options, script, family)
+    parts = {key: options.pop(key) for key in _PARTS if key in options}
+    entries, data = _root(options, parts, found)
+    launcher = parts.get("launcher")
+    for key, value in launcher.items() if isinstance(launcher, dict) else ():
+        entries.append(Entry(f"launcher.{key}", value, "ignored", note=why.DEVICES))
+    if "sample_prompts" in parts:
+        entry, samples = samples_in(parts["sample_prompts"], folder, found)
+        entries.append(entry)
+        data |= {"samples": samples} if samples else {}
+    result = nested({key: value for key, value in data.items() if key[0] != "_"})
+    result["concepts"] = _concepts(options, parts, found, data)
+    result = _completed(result, data)
+    entries = [_labeled(entry, labels or {}, originals or {}) for entry in entries]
+    notes = [guess] if guess else []
+    return finished(
+        {"model_type": found, **result}, entries + (extra or []), name, notes
+    )
+
+
+def _complete(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Add the options of files that are named, and split lists of arguments."""
+    found = dict(options)
+    if isinstance(found.get("config_file"), str):
+        named = found["config_file"]
+        path = near(named if named.endswith(".toml") else f"{named}.toml", folder)
+        if path is None:
+            raise ConfigError(f"config_file: the file {named} does not exist.")
+        found = {**_without_sections(read_source(path)), **found}
+    found = _without_sections(found)
+    if isinstance(found.get("dataset_config"), str) and found["dataset_config"]:
+        path = near(found["dataset_config"], folder)
+        if path is not None:
+            found |= read_source(path)
+    for key in ("network_args", "optimizer_args"):
+        if found.get(key) not in (None, "", []):
+            found[key] = parsed_arguments(found[key])
+    return found
+
+
+def _without_sections(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without the sections of a TOML file, which have no meaning."""
+    if "datasets" in data:
+        return dict(data)
+    kept = ("general", "launcher", "network_args", "optimizer_args")
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and key not in kept:
+            found |= value
+        else:
+            found[str(key)] = value
+    return found
+
+
+def _root(
+    options: dict[str, Any], parts: dict[str, Any], family: str
+) -> tuple[list[Entry], dict[str, Any]]:
+    """Walk over options, and over general settings and datasets of a dataset file."""
+    datasets = _objects(parts.get("datasets"))
+    general = parts.get("general") if isinstance(parts.get("general"), dict) else {}
+    shared = {key: value for key, value in options.items() if key in SUBSET}
+    own = {key: value for key, value in options.items() if key not in SUBSET}
+    base = {**own, **_only(general, DATASET)}
+    if datasets:
+        base |= _only(datasets[0], DATASET) | {"datasets": True}
+    defaults = {
+        **DEFAULTS,
+        **DATASET_DEFAULTS,
+        **(FLUX_DEFAULTS if family == "flux" else {}),
+    }
+    scope = Scope(base, defaults, family)
+    rules = {**ROOT_RULES, **argument_rules(scope)}
+    found, data = walk(scope, rules)
+    data.pop("datasets", None)
+    # Keys of the command line only, and defaults. The others follow with their place.
+    kept = [entry for entry in found if entry.is_default or _top(entry.key) in own]
+    kept += _level(shared, family, SUBSET, "", "concepts.*.")
+    kept += _dataset_file(general or {}, datasets, base, family)
+    if parts.get("datasets") is not None and not datasets:
+        kept.append(Entry("datasets", parts["datasets"], "ignored", note="is empty"))
+    return kept, data
+
+
+def _dataset_file(
+    general: dict[str, Any], datasets: list[dict[str, Any]], base: Any, family: str
+) -> list[Entry]:
+    entries = _both(general, base, family, "general.", "concepts.*.")
+    number = 0
+    for index, dataset in enumerate(datasets):
+        place = f"datasets.{index}."
+        own = {key: value for key, value in dataset.items() if key != "subsets"}
+        found = _both(own, {**base, **own}, family, place, "concepts.*.")
+        entries += [_same(entry, datasets[0], index) for entry in found]
+        subsets = _objects(dataset.get("subsets"))
+        for inner, subset in enumerate(subsets):
+            prefix = f"{place}subsets.{inner}."
+            entries += _level(subset, family, SUBSET, prefix, f"concepts.{number}.")
+            number += 1
+        if not subsets and "subsets" in dataset:
+            note = "contains no folder"
+            entries.append(Entry(f"{place}subsets", [], "ignored", note=note))
+    return entries
+
+
+def _both(
+    own: dict[str, Any], base: Any, family: str, prefix: str, concepts: str
+) -> list[Entry]:
+    """Walk over keys of datasets, and over those that apply to all of its subsets."""
+    subset = {key: value for key, value in own.items() if key in SUBSET}
+    other = {key: value for key, value in own.items() if key not in SUBSET}
+    inherited = {**DATASET_DEFAULTS, **{k: v for k, v in base.items() if v != ""}}
+    scope = Scope(other, inherited, family)
+    found, _ = walk(scope, DATASET, prefix=prefix, with_defaults=False)
+    return found + _level(subset, family, SUBSET, prefix, concepts)
+
+
+def _same(entry: Entry, first: dict[str, Any], index: int) -> Entry:
+    """Return the entry of a dataset, ignored if the first one has another value."""
+    key = entry.key.rpartition(".")[2]
+    if not index or key in SUBSET or first.get(key, entry.value) == entry.value:
+        return entry
+    return dataclasses.replace(
+        entry,
+        outcome="ignored",
+        sets=(),
+        note=f"{key} is the same for all concepts; that of the first dataset is used",
+        matters=True,
+    )
+
+
+def _level(
+    own: dict[str, Any], family: str, rules: dict[str, Rule], prefix: str, target: str
+) -> list[Entry]:
+    scope = Scope(own, {}, family)
+    return walk(scope, rules, prefix=prefix, target=target)[0]
+
+
+def _concepts(
+    options: dict[str, Any], parts: dict[str, Any], family: str, data: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return a concept for each subset, with the settings that it inherits."""
+    general = parts.get("general") if isinstance(parts.get("general"), dict) else {}
+    above = {**_only(options, SUBSET), **_only(general, SUBSET)}
+    subsets = [
+        {**above, **_only(dataset, SUBSET), **subset}
+        for dataset in _objects(parts.get("datasets"))
+        for subset in _objects(dataset.get("subsets"))
+    ]
+    for key, is_reg in (("concepts.0.path", False), ("concepts.1.path", True)):
+        if key in data:
+            subset = {**above, "image_dir": data[key], "is_reg": is_reg}
+            subsets.append({**subset, "_include": True})
+    return [_concept(subset, family) for subset in subsets]
+
+
+def _concept(subset: dict[str, Any], family: str) -> dict[str, Any]:
+    inside = subset.pop("_include", False)
+    _, found = walk(Scope(subset, SUBSET_DEFAULTS, family), SUBSET)
+    return {**found, **({"include_subdirectories": True} if inside else {})}
+
+
+def _completed(result: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Move settings of concepts that apply to all of them here."""
+    concepts = [concept for concept in result["concepts"] if concept.get("path")]
+    words = {concept.pop("_trigger_word", None) for concept in concepts}
+    if len(words) == 1 and (word := words.pop()):
+        result["trigger_word"] = word
+    masks = [concept.pop("_alpha_mask", False) for concept in concepts]
+    if any(masks):
+        result |= {
+            "masked_training": True,
+            "alpha_mask": True,
+            "unmasked_weight": 0.0,
+            "unmasked_probability": 0.0,
+        }
+    weight = data.get("_prior_loss_weight")
+    for concept in concepts:
+        if weight is not None and concept.get("is_reg"):
+            concept["loss_weight"] = float(weight)
+    if result.get("validation_split"):
+        result.setdefault("validate_every", "1 epoch")
+    return {**result, "concepts": concepts}
+
+
+def _labeled(
+    entry: Entry, labels: Mapping[str, str], originals: Mapping[str, Any]
+) -> Entry:
+    """Return the entry with the name of the option, and of settings of all concepts."""
+    sets = tuple((_plain(key), value) for key, value in entry.sets)
+    first, _, rest = entry.key.partition(".")
+    key = rest if first == "network_args" and rest in originals else entry.key
+    key = labels.get(key, key)
+    value = originals.get(key, entry.value)
+    return dataclasses.replace(entry, key=key, value=value, sets=sets)
+
+
+def _plain(setting: str) -> str:
+    name = setting.rpartition(".")[2]
+    if name == "_prior_loss_weight":
+        return "concepts.*.loss_weight"
+    return name[1:] if name.startswith("_") else setting
+
+
+def _only(data: Any, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        return {}
+    return {
+        key: value
+        for key, value in data.items()
+        if key in rules and value is not None and value != ""
+    }
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict)]
+
+
+def _top(key: str) -> str:
+    return key.partition(".")[0]

@@ -1,0 +1,74 @@
+"""Import of a file or a command line of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..._exceptions import ConfigError
+from ..path_text import expanded
+from .from_kohya_gui import from_kohya_gui, is_kohya_gui
+from .from_sd_scripts import from_sd_scripts, is_sd_scripts
+from .lean_result import Imported
+from .source_files import options_in, read_json_value, read_source, source_text
+
+__all__ = ["import_file", "import_words"]
+
+_PROGRAMS = {
+    ".json": "OneTrainer or kohya_ss",
+    ".toml": "sd-scripts",
+    ".yaml": "ai-toolkit",
+    ".yml": "ai-toolkit",
+}
+_CONFIGS = (".json", ".toml", ".yaml", ".yml")
+
+
+def import_file(path: str | Path, family: str | None = None) -> Imported:
+    """Import a configuration file, or a text file with a command line.
+
+    Args:
+        path: path of a .json, .toml, .yaml or text file.
+        family: family of the base model. By default, it is read from the file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or no program is known for it.
+    """
+    path = expanded(path)
+    if path.suffix.lower() not in _CONFIGS:
+        front, options = options_in(source_text(path), str(path))
+        return _command(front, options, path.parent, family)
+    if path.suffix.lower() == ".json" and isinstance(read_json_value(path), list):
+        raise ConfigError(
+            f"{path} contains concepts or samples only. Import the configuration that "
+            "names it."
+        )
+    return _imported(read_source(path), path, family)
+
+
+def import_words(words: Sequence[str], family: str | None = None) -> Imported:
+    """Import a command line of sd-scripts, with the script or without.
+
+    Raises:
+        ConfigError: If it contains no options, or a file that it names is missing.
+    """
+    front, options = options_in(words, "The command line")
+    return _command(front, options, Path.cwd(), family)
+
+
+def _command(
+    front: list[str], options: dict[str, Any], folder: Path, family: str | None
+) -> Imported:
+    script = next((word for word in reversed(front) if word.endswith(".py")), "")
+    return from_sd_scripts(options, folder=folder, script=script, family=family)
+
+
+def _imported(data: Mapping[str, Any], path: Path, family: str | None) -> Imported:
+    kind = path.suffix.lower()
+    if kind == ".toml" and is_sd_scripts(data):
+        return from_sd_scripts(data, folder=path.parent, family=family)
+    if is_kohya_gui(data):
+        return from_kohya_gui(data, folder=path.parent, family=family)
+    raise ConfigError(
+        f"{path} is no configuration of {_PROGRAMS.get(kind, _PROGRAMS['.json'])}."
+    )

@@ -1,0 +1,143 @@
+"""Optimizers of other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ...methods import CATALOGUE
+from ..settings.optimization import DEFAULT_OPTIMIZER
+from .key_rules import Result
+
+__all__ = ["FoundOptimizer", "find_optimizer", "took_options"]
+
+_OURS = {
+    "adamw": "adamw",
+    "adamw8": "adamw_8bit",
+    "adamw8bit": "adamw_8bit",
+    "stiefellora": DEFAULT_OPTIMIZER,
+    **{name.replace("_", ""): name for name in CATALOGUE},
+}
+_CLASSES = {
+    "adabelief": "pytorch_optimizer.AdaBelief",
+    "adafactor": "transformers.optimization.Adafactor",
+    "adagrad": "torch.optim.Adagrad",
+    "adagrad8bit": "bitsandbytes.optim.Adagrad8bit",
+    "adam": "torch.optim.Adam",
+    "adam8bit": "bitsandbytes.optim.Adam8bit",
+    "adan": "pytorch_optimizer.Adan",
+    "ademamix": "bitsandbytes.optim.AdEMAMix",
+    "ademamix8bit": "bitsandbytes.optim.AdEMAMix8bit",
+    "adopt": "pytorch_optimizer.ADOPT",
+    "came": "came_pytorch.CAME",
+    "dadaptadagrad": "dadaptation.DAdaptAdaGrad",
+    "dadaptadam": "dadaptation.DAdaptAdam",
+    "dadaptadan": "dadaptation.DAdaptAdan",
+    "dadaptation": "dadaptation.DAdaptAdam",
+    "dadaptlion": "dadaptation.DAdaptLion",
+    "dadaptsgd": "dadaptation.DAdaptSGD",
+    "lion": "lion_pytorch.Lion",
+    "lion8bit": "bitsandbytes.optim.Lion8bit",
+    "pagedadamw": "bitsandbytes.optim.PagedAdamW",
+    "pagedadamw32bit": "bitsandbytes.optim.PagedAdamW32bit",
+    "pagedadamw8bit": "bitsandbytes.optim.PagedAdamW8bit",
+    "pagedlion8bit": "bitsandbytes.optim.PagedLion8bit",
+    "prodigy": "prodigyopt.Prodigy",
+    "rmsprop": "torch.optim.RMSprop",
+    "rmsprop8bit": "bitsandbytes.optim.RMSprop8bit",
+    "sgd": "torch.optim.SGD",
+    "sgd8bit": "bitsandbytes.optim.SGD8bit",
+    "sgdnesterov": "torch.optim.SGD",
+    "sgdnesterov8bit": "bitsandbytes.optim.SGD8bit",
+}
+_EXTRA = {
+    "sgdnesterov": {"momentum": 0.9, "nesterov": True},
+    "sgdnesterov8bit": {"momentum": 0.9, "nesterov": True},
+}
+_FALLBACK = "adamw"
+# The defaults of torch and bitsandbytes, which differ from those here.
+_DECAY = {"adamw": 0.01, "adamw_8bit": 0.01}
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundOptimizer:
+    """An optimizer and the options that it takes.
+
+    Attributes:
+        setting: value of the setting ``optimizer``.
+        note: what has changed, or "".
+        is_same: whether it is the same method, with the same unit of the learning rate.
+        lost: names of options that it does not have.
+    """
+
+    setting: dict[str, Any]
+    note: str = ""
+    is_same: bool = True
+    lost: tuple[str, ...] = ()
+
+    @property
+    def owns_scale(self) -> bool:
+        """True if alpha must be equal to the rank."""
+        entry = CATALOGUE.get(self.setting["name"])
+        return entry is not None and entry.alpha_policy == "rank"
+
+
+def find_optimizer(name: str, options: Mapping[str, Any]) -> FoundOptimizer:
+    """Return the optimizer for a name of another program.
+
+    Args:
+        name: name, in any case, or the import path of a class.
+        options: options by the names of torch, such as ``betas``.
+    """
+    plain = name.lower().replace("_", "").replace("-", "")
+    ours = _OURS.get(plain.rpartition(".")[2])
+    if "." in name and ours in (_FALLBACK, "adamw_8bit"):
+        ours = None
+    if ours:
+        return _own(ours, options)
+    if plain == "adafactor" and options.get("relative_step", True) is not False:
+        return _replaced(f"{name} with relative_step does not use a learning rate")
+    path = name if "." in name else _CLASSES.get(plain)
+    if path is None or "schedulefree" in plain:
+        return _replaced(f"{name} is not supported")
+    package = path.partition(".")[0]
+    note = "" if package == "torch" else f"requires the package {package}"
+    found = {**_EXTRA.get(plain, {}), **options}
+    setting = {"name": "custom", "class": path, **({"options": found} if found else {})}
+    return FoundOptimizer(setting, note)
+
+
+def took_options(found: FoundOptimizer, options: Mapping[str, Any]) -> Result:
+    """Return the result of options that an optimizer takes."""
+    if found.setting["name"] == "custom":
+        sets = {f"optimizer.options.{key}": value for key, value in options.items()}
+        return Result("taken", sets)
+    sets = {}
+    for key, value in options.items():
+        if key == "betas":
+            sets |= {"optimizer.beta1": value[0], "optimizer.beta2": value[1]}
+        else:
+            sets[f"optimizer.{key}"] = value
+    same = [f"optimizer.{key}" for key in options] == list(sets)
+    return Result("taken" if same else "translated", sets)
+
+
+def _own(name: str, options: Mapping[str, Any]) -> FoundOptimizer:
+    given = dict(options)
+    betas = given.pop("betas", None)
+    if isinstance(betas, list | tuple) and len(betas) == 2:
+        given |= {"beta1": betas[0], "beta2": betas[1]}
+    given = {**({"weight_decay": _DECAY[name]} if name in _DECAY else {}), **given}
+    known = {option.name for option in CATALOGUE[name].options}
+    kept = {key: value for key, value in given.items() if key in known}
+    lost = tuple(key for key in options if key not in known and key != "betas")
+    return FoundOptimizer({"name": name, **kept}, lost=lost)
+
+
+def _replaced(problem: str) -> FoundOptimizer:
+    rate = CATALOGUE[_FALLBACK].default_lr
+    note = (
+        f"{problem}, so {_FALLBACK} with its default learning rate of {rate:g} is used"
+    )
+    return FoundOptimizer({"name": _FALLBACK}, note, is_same=False)

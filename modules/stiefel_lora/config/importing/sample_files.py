@@ -1,0 +1,79 @@
+"""Sample prompts of sd-scripts: a text, or a .txt, .toml or .json file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .import_report import Entry
+from .prompt_flags import read_prompts
+from .source_files import near, read_json_value, read_source, source_text
+
+__all__ = ["samples_in"]
+
+_FILES = (".txt", ".toml", ".json")
+_KEYS = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "width": "width",
+    "height": "height",
+    "seed": "seed",
+    "sample_steps": "steps",
+    "scale": "guidance",
+}
+
+
+def samples_in(
+    value: Any, folder: Path, family: str
+) -> tuple[Entry, list[dict[str, Any]]]:
+    """Read sample prompts.
+
+    Args:
+        value: path of a file, or prompts.
+        folder: folder of the configuration.
+        family: family of the base model.
+
+    Returns:
+        An entry for the report, and the samples.
+    """
+    text = str(value or "")
+    is_file = text.strip().lower().endswith(_FILES) and "\n" not in text
+    path = near(text, folder) if is_file else None
+    if is_file and path is None:
+        note = f"the file {text} does not exist. Put it beside the configuration"
+        return Entry("sample_prompts", value, "ignored", note=note), []
+    if path is None or path.suffix.lower() == ".txt":
+        whole = source_text(path) if path else text
+        samples, lost = read_prompts(whole, family)
+    else:
+        samples, lost = _objects(path)
+    if family == "flux":
+        lost += ["negative_prompt"] * any("negative_prompt" in s for s in samples)
+        samples = [
+            {key: inner for key, inner in sample.items() if key != "negative_prompt"}
+            for sample in samples
+        ]
+    if not samples:
+        return Entry("sample_prompts", value, "ignored", note="contains no prompt"), []
+    note = f"{len(samples)} samples"
+    if lost:
+        note += f", without {', '.join(lost)}, which is not supported"
+    sets = (("samples", samples),)
+    return Entry("sample_prompts", value, "translated", sets, note), samples
+
+
+def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    if path.suffix.lower() == ".json":
+        found = read_json_value(path)
+        items, shared = (found if isinstance(found, list) else []), {}
+    else:
+        prompt = read_source(path).get("prompt")
+        shared = dict(prompt) if isinstance(prompt, dict) else {}
+        items = shared.pop("subset", [])
+    samples, lost = [], []
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, dict):
+            whole = {**shared, **item}
+            samples.append({_KEYS[key]: whole[key] for key in whole if key in _KEYS})
+            lost += [key for key in whole if key not in _KEYS and key not in lost]
+    return [sample for sample in samples if sample.get("prompt")], lost

@@ -1,0 +1,476 @@
+"""Rules of sd-scripts for the model, the LoRA, the optimizer and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..foreign import reasons as why
+from .key_rules import Result, Rule, Scope, ignore, left, mapped, take, took, turned
+from .optimizer_names import FoundOptimizer, find_optimizer, took_options
+from .source_files import literal
+
+__all__ = [
+    "DEFAULTS",
+    "NETWORK_ARGS",
+    "TRAINING",
+    "argument_rules",
+    "optimizer_of",
+    "parsed_arguments",
+]
+
+DEFAULTS: dict[str, Any] = {
+    "learning_rate": 2e-6,
+    "max_train_steps": 1600,
+    "mixed_precision": "no",
+    "network_alpha": 1,
+    "network_dim": 4,
+    "network_module": "networks.lora",
+    "optimizer_type": "AdamW",
+    "network_train_unet_only": False,
+    "save_model_as": "safetensors",
+    "save_precision": "float",
+    "cache_latents": False,
+}
+_DTYPES = {
+    "no": "float32",
+    "float": "float32",
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+}
+
+
+def optimizer_of(scope: Scope) -> FoundOptimizer:
+    """Return the optimizer, with its arguments and LoRA+."""
+    name = str(scope.get("optimizer_type"))
+    if not scope.has("optimizer_type"):
+        name = "AdamW8bit" if scope.get("use_8bit_adam") else name
+        name = "Lion" if scope.get("use_lion_optimizer") else name
+    found = find_optimizer(name, dict(scope.get("optimizer_args", {})))
+    ratio = scope.get("network_args.loraplus_lr_ratio") or scope.get(
+        "network_args.loraplus_unet_lr_ratio"
+    )
+    if ratio and found.setting["name"] == "adamw":
+        setting = {**found.setting, "name": "lora_plus", "lr_ratio": float(ratio)}
+        return FoundOptimizer(setting)
+    return found
+
+
+def _optimizer(scope: Scope, value: Any) -> Result:
+    found = optimizer_of(scope)
+    return turned(found.note, {"optimizer": found.setting}, matters=not found.is_same)
+
+
+def _chosen_by_flag(scope: Scope, value: Any) -> Result:
+    if not value or scope.has("optimizer_type"):
+        return left("has no effect with this value", matters=False)
+    return _optimizer(scope, value)
+
+
+def _optimizer_argument(name: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        found = optimizer_of(scope)
+        if not found.is_same or name in found.lost:
+            return left(f"the optimizer {found.setting['name']} has no such option")
+        return took_options(found, {name: value})
+
+    return rule
+
+
+def argument_rules(scope: Scope) -> dict[str, Rule]:
+    """Return a rule for each argument of the optimizer, whose names are not fixed."""
+    return {
+        f"optimizer_args.{name}": _optimizer_argument(name)
+        for name in scope.get("optimizer_args", {})
+    }
+
+
+def _learning_rate(scope: Scope, value: Any) -> Result:
+    if float(scope.get("unet_lr", 0) or 0):
+        return left("unet_lr is used instead", matters=False)
+    return _rate(scope, value)
+
+
+def _rate(scope: Scope, value: Any) -> Result:
+    if not optimizer_of(scope).is_same:
+        return left("its unit is that of another optimizer")
+    if not float(value):
+        return left("the denoiser is always trained")
+    return took("learning_rate", float(value))
+
+
+def _text_rates(scope: Scope) -> list[float] | None:
+    given = scope.get("text_encoder_lr")
+    if given is None:
+        return None
+    return [float(rate) for rate in (given if isinstance(given, list) else [given])]
+
+
+def _text_encoders(scope: Scope, value: Any) -> Result:
+    """Translate network_train_unet_only, with the rates of text encoders."""
+    if value or scope.get("cache_text_encoder_outputs"):
+        return turned("", {"train_text_encoder": False})
+    rates = _text_rates(scope)
+    parts = ["text_encoder"]
+    if scope.family == "sdxl":
+        parts.append("text_encoder_2")
+    sets: dict[str, Any] = {}
+    for number, part in enumerate(parts):
+        rate = rates[min(number, len(rates) - 1)] if rates else None
+        if rate != 0:
+            sets[f"train_{part}"] = True
+            if rate is not None and optimizer_of(scope).is_same:
+                sets[f"{part}_learning_rate"] = rate
+    if not sets:
+        return turned("their learning rate is 0", {"train_text_encoder": False})
+    return turned("text encoders are trained unless this option is set", sets)
+
+
+def _text_rate(scope: Scope, value: Any) -> Result:
+    if scope.get("network_train_unet_only"):
+        return left("is not used with network_train_unet_only", matters=False)
+    found = _text_encoders(scope, False)
+    rates = {key: inner for key, inner in found.sets.items() if "rate" in key}
+    return Result("taken", rates, "see network_train_unet_only")
+
+
+def _scheduler(scope: Scope, value: Any) -> Result:
+    name = str(value).lower()
+    if name.startswith("constant"):
+        return turned("", {"learning_rate_scheduler": "constant"})
+    if name in ("cosine", "linear"):
+        return took("learning_rate_scheduler", name)
+    once = float(scope.get("lr_scheduler_num_cycles", 1) or 1) == 1
+    if name == "cosine_with_restarts" and once:
+        return turned("one cycle", {"learning_rate_scheduler": "cosine"})
+    if name == "polynomial" and float(scope.get("lr_scheduler_power", 1) or 1) == 1:
+        return turned("power 1", {"learning_rate_scheduler": "linear"})
+    if name == "cosine_with_min_lr":
+        return turned("", {"learning_rate_scheduler": "cosine"})
+    return left(why.SCHEDULES)
+
+
+def _warmup(scope: Scope, value: Any) -> Result:
+    if not float(value):
+        return left("has no effect with this value", matters=False)
+    if str(scope.get("lr_scheduler", "constant")).lower() == "constant":
+        return left("the scheduler constant has no warmup", matters=False)
+    if float(value) >= 1:
+        return took("learning_rate_warmup_steps", int(float(value)))
+    if scope.get("max_train_epochs"):
+        return left(
+            "a fraction of the run; the number of steps is only known when the images "
+            "are. Set learning_rate_warmup_steps"
+        )
+    steps = int(float(value) * int(scope.get("max_train_steps")))
+    return turned("a fraction of the steps", {"learning_rate_warmup_steps": steps})
+
+
+def _cycles(scope: Scope, value: Any) -> Result:
+    return left("is described at lr_scheduler", matters=False)
+
+
+def _lowest_rate(scope: Scope, value: Any) -> Result:
+    if scope.get("lr_scheduler") != "cosine_with_min_lr":
+        return left("is not used by this scheduler", matters=False)
+    return took("learning_rate_min_factor", float(value))
+
+
+def _epochs(scope: Scope, value: Any) -> Result:
+    if not float(value):
+        return left("has no effect with this value", matters=False)
+    return took("epochs", float(value))
+
+
+def _steps(scope: Scope, value: Any) -> Result:
+    if float(scope.get("max_train_epochs", 0)):
+        return left("max_train_epochs is used instead", matters=False)
+    return took("steps", int(value))
+
+
+def _precision(scope: Scope, value: Any) -> Result:
+    dtype = _DTYPES[str(value).lower()]
+    return turned(
+        "also that of the base model", {"train_dtype": dtype, "weight_dtype": dtype}
+    )
+
+
+def _attention(name: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        if not value:
+            return left("has no effect with this value", matters=False)
+        return turned("", {"attention_mechanism": name})
+
+    return rule
+
+
+def _rank(scope: Scope, value: Any) -> Result:
+    return took("lora_rank", int(value))
+
+
+def _alpha(scope: Scope, value: Any) -> Result:
+    rank = int(scope.get("network_dim"))
+    found = optimizer_of(scope)
+    if found.owns_scale:
+        note = f"{found.setting['name']} controls the scale, so alpha is the rank"
+        return turned(note, {"lora_alpha": rank})
+    if not float(value):
+        return turned("0 is the rank", {"lora_alpha": rank})
+    return took("lora_alpha", float(value))
+
+
+def _module(scope: Scope, value: Any) -> Result:
+    layers: dict[str, Any] = {}
+    if scope.family == "flux":
+        # All linear layers of the blocks, including modulation.
+        layers["layer_filter"] = ["transformer_blocks"]
+    name = str(value)
+    algorithm = str(scope.get("network_args.algo", "lora")).lower()
+    if name in ("networks.lora", "networks.lora_flux", "networks.lora_fa"):
+        return turned(
+            "the layers of its LoRA", {"layer_filter_preset": "attn-mlp", **layers}
+        )
+    if name == "lycoris.kohya" and algorithm in ("lora", "locon"):
+        return turned("LoRA of LyCORIS", {"layer_filter_preset": "attn-mlp", **layers})
+    note = f"trained as a LoRA, because {why.ADAPTERS}"
+    return turned(note, {"layer_filter_preset": "attn-mlp", **layers}, matters=True)
+
+
+def _conv_rank(scope: Scope, value: Any) -> Result:
+    if scope.family == "flux":
+        return left("FLUX has no convolutions", matters=False)
+    return took("conv_rank", int(value)) if int(value) else left("is 0", matters=False)
+
+
+def _conv_alpha(scope: Scope, value: Any) -> Result:
+    conv = float(scope.get("network_args.conv_dim", 0) or 0)
+    rank, alpha = float(scope.get("network_dim")), float(scope.get("network_alpha"))
+    if not conv or not rank or float(value) / conv == alpha / rank:
+        return left("the ratio of alpha and rank is the same", matters=False)
+    return left("the ratio of alpha and rank is that of other layers")
+
+
+def _lora_plus(scope: Scope, value: Any) -> Result:
+    found = optimizer_of(scope)
+    if found.setting["name"] != "lora_plus":
+        return left("LoRA+ is only supported with AdamW")
+    return turned("", {"optimizer": found.setting})
+
+
+def _algorithm(scope: Scope, value: Any) -> Result:
+    if str(value).lower() in ("lora", "locon"):
+        return left("a LoRA", matters=False)
+    return left(why.ADAPTERS)
+
+
+NETWORK_ARGS: dict[str, Rule] = {
+    "algo": _algorithm,
+    "block_alphas": ignore(why.FACTORS),
+    "block_dims": ignore("rank_pattern sets ranks of layers, by their names"),
+    "conv_alpha": _conv_alpha,
+    "conv_block_alphas": ignore(why.FACTORS),
+    "conv_block_dims": ignore("rank_pattern sets ranks of layers, by their names"),
+    "conv_dim": _conv_rank,
+    "dora_wd": take("use_dora", bool),
+    "loraplus_lr_ratio": _lora_plus,
+    "loraplus_text_encoder_lr_ratio": ignore("LoRA+ has one ratio"),
+    "loraplus_unet_lr_ratio": _lora_plus,
+    "module_dropout": ignore(why.DROPOUT),
+    "rank_dropout": ignore(why.DROPOUT),
+    "train_t5xxl": take("train_text_encoder_2", bool),
+    "verbose": ignore(why.LOGS),
+}
+"""Rules of ``network_args``."""
+
+
+def _interval(key: str, unit: str, other: str = "") -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        number = float(value)
+        if number <= 0:
+            return left("has no effect with this value", matters=False)
+        if other and float(scope.get(other) or 0):
+            return left(f"{other} is used instead", matters=False)
+        if unit == "steps":
+            return turned("", {key: int(number)})
+        text = f"{int(number)} epoch{'s' * (number != 1)}"
+        return turned("", {key: text})
+
+    return rule
+
+
+def _kept(scope: Scope, value: Any) -> Result:
+    if not int(value):
+        return left("has no effect with this value", matters=False)
+    return turned("a number of checkpoints", {"keep_checkpoints": int(value)})
+
+
+def _format(scope: Scope, value: Any) -> Result:
+    return turned("kohya's keys", {"output_formats": ["kohya"]})
+
+
+def _weights(scope: Scope, value: Any) -> Result:
+    return turned("a list of files", {"lora_model_name": [str(value)]})
+
+
+def _masked(scope: Scope, value: Any) -> Result:
+    if not value:
+        return left("has no effect with this value", matters=False)
+    return turned(
+        "black areas have no weight; masks are files such as cat-masklabel.png",
+        {"masked_training": True, "unmasked_weight": 0.0, "unmasked_probability": 0.0},
+    )
+
+
+def _only_flux(rule: Rule) -> Rule:
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family != "flux":
+            return left("is only used for FLUX", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _only_sd15(rule: Rule) -> Rule:
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family != "sd15":
+            return left("is only used for SD 1.5", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _not_flux(rule: Rule) -> Rule:
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family == "flux":
+            return left("is not used for FLUX", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _dataset_file(scope: Scope, value: Any) -> Result:
+    if scope.has("datasets"):
+        return left("is read", matters=False)
+    return left("the file does not exist. Put it beside the configuration")
+
+
+def _lion(scope: Scope, value: Any) -> Result:
+    return _chosen_by_flag(scope, value)
+
+
+_FP8 = "weight_dtype int8 or nfloat4 save as much memory"
+
+TRAINING: dict[str, Rule] = {
+    "ae": take("vae_model_name", str),
+    "cache_latents": take("latent_caching", bool),
+    "cache_latents_to_disk": ignore("the cache is always on the disk", matters=False),
+    **dict.fromkeys(
+        (
+            "apply_lg_attn_mask",
+            "clip_g",
+            "clip_g_dropout_rate",
+            "clip_l_dropout_rate",
+            "enable_scaled_pos_embed",
+            "pos_emb_random_crop_rate",
+            "save_clip",
+            "save_t5xxl",
+            "support_controlnet",
+            "support_dreambooth",
+            "support_dropout",
+            "support_finetuning",
+            "t5_dropout_rate",
+            "t5xxl_device",
+            "t5xxl_dtype",
+            "training_shift",
+        ),
+        ignore("is only used for other families", matters=False),
+    ),
+    "clip_l": take("text_encoder_model_name", str),
+    "clip_skip": _only_sd15(ignore(why.TEXT_LAYERS, (1, "1"))),
+    "config_file": ignore("is read", matters=False),
+    "dataset_config": _dataset_file,
+    "dim_from_weights": ignore("lora_rank is set", matters=True),
+    "dynamo_backend": ignore("torch.compile is used with its default", matters=False),
+    "fp8_base": ignore(_FP8),
+    "fp8_base_unet": ignore(_FP8),
+    "full_bf16": ignore("the LoRA is always updated in float32"),
+    "full_fp16": ignore("the LoRA is always updated in float32"),
+    "gradient_accumulation_steps": take("gradient_accumulation_steps", int),
+    "gradient_checkpointing": take("gradient_checkpointing", bool),
+    "learning_rate": _learning_rate,
+    "logging_dir": ignore(why.LOGS),
+    "lr_scheduler": _scheduler,
+    "lr_scheduler_args": ignore(why.SCHEDULES),
+    "lr_scheduler_min_lr_ratio": _lowest_rate,
+    "lr_scheduler_num_cycles": _cycles,
+    "lr_scheduler_power": _cycles,
+    "lr_scheduler_type": ignore(why.SCHEDULES),
+    "lr_warmup_steps": _warmup,
+    "masked_loss": _masked,
+    "max_grad_norm": take("clip_grad_norm", float),
+    "max_token_length": _not_flux(ignore(why.TEXT_LAYERS, (75, "75"))),
+    "max_train_epochs": _epochs,
+    "max_train_steps": _steps,
+    "max_validation_steps": ignore("the whole validation set is used", matters=False),
+    "mem_eff_attn": _attention("sdp"),
+    "mixed_precision": _precision,
+    "model_type": mapped("model_type", {"flux": "flux"}, "Chroma is not supported"),
+    "network_alpha": _alpha,
+    "network_dim": _rank,
+    "network_module": _module,
+    "network_train_unet_only": _text_encoders,
+    "network_weights": _weights,
+    "no_half_vae": ignore(why.PRECISION, matters=False),
+    # Others are added by argument_rules.
+    "optimizer_args.lr": ignore("learning_rate is used", matters=False),
+    "optimizer_type": _optimizer,
+    "output_dir": take("output_dir", str),
+    "output_name": take("run_name", str),
+    "pretrained_model_name_or_path": take("base_model_name", str),
+    "sample_every_n_epochs": _interval("sample_every", "epochs"),
+    "sample_every_n_steps": _interval("sample_every", "steps", "sample_every_n_epochs"),
+    "save_every_n_epochs": _interval("checkpoint_every", "epochs"),
+    "save_every_n_steps": _interval("checkpoint_every", "steps", "save_every_n_epochs"),
+    "save_last_n_epochs": _kept,
+    "save_last_n_epochs_state": _kept,
+    "save_last_n_steps": ignore(
+        "keep_checkpoints is a number of checkpoints", matters=False
+    ),
+    "save_last_n_steps_state": ignore(
+        "keep_checkpoints is a number of checkpoints", matters=False
+    ),
+    "save_model_as": _format,
+    "save_precision": mapped("output_dtype", _DTYPES, "unknown data type"),
+    "save_state": ignore("every checkpoint contains the state", matters=False),
+    "sdpa": _attention("sdp"),
+    "seed": take("seed", int),
+    "t5xxl": _only_flux(take("text_encoder_2_model_name", str)),
+    "t5xxl_max_token_length": _only_flux(take("text_encoder_2_sequence_length", int)),
+    "text_encoder_lr": _text_rate,
+    "torch_compile": take("compile", bool),
+    "training_comment": take("comment", str),
+    "unet_lr": _rate,
+    "use_8bit_adam": _chosen_by_flag,
+    "use_lion_optimizer": _lion,
+    "v2": ignore("SD 2 is another family"),
+    "vae": take("vae_model_name", str),
+    "validate_every_n_epochs": _interval("validate_every", "epochs"),
+    "validate_every_n_steps": _interval(
+        "validate_every", "steps", "validate_every_n_epochs"
+    ),
+    "xformers": _attention("xformers"),
+}
+"""Rules by option."""
+
+
+def parsed_arguments(value: Any) -> dict[str, Any]:
+    """Return ``key=value`` words as a dictionary. A word without ``=`` is true."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    words = value if isinstance(value, list) else str(value).split()
+    found = {}
+    for word in words:
+        key, equals, text = str(word).partition("=")
+        found[key.strip(" \"'")] = literal(text.strip()) if equals else True
+    return found

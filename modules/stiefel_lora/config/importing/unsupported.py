@@ -1,0 +1,31 @@
+"""Model families of other programs that are not supported, and where to train them."""
+
+from __future__ import annotations
+
+from ..._exceptions import ConfigError
+from ...families.catalogue import listed, records
+
+__all__ = ["no_such_family"]
+
+_PAGES = {
+    "OneTrainer": "docs/integrations/onetrainer.md",
+    "sd-scripts": "docs/integrations/sd-scripts.md",
+    "kohya_ss": "docs/integrations/kohya_ss.md",
+    "musubi-tuner": "docs/integrations/musubi-tuner.md",
+    "ai-toolkit": "docs/integrations/python.md",
+}
+
+
+def no_such_family(family: str, host: str) -> ConfigError:
+    """Return the error about a family that is not supported.
+
+    Args:
+        family: name of the family, or of the kind of model.
+        host: program in which its optimizers can be used, a key of ``_PAGES``.
+    """
+    able = listed((record.short_label for record in records()), "and")
+    where = "in your own loop" if host == "ai-toolkit" else f"inside {host}"
+    return ConfigError(
+        f"The configuration is for {family}, but only LoRAs for {able} are trained "
+        f"here. Use the optimizers {where} instead ({_PAGES[host]})."
+    )

@@ -1,0 +1,312 @@
+"""Import of configurations of sd-scripts and kohya_ss."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stiefel_lora import ConfigError
+from stiefel_lora.config import parse_config
+from stiefel_lora.config.importing import Imported, import_file, import_words
+from stiefel_lora.config.importing.prompt_flags import read_prompt
+
+SDXL = "C:\\models\\base.safetensors"
+
+
+def _words(text: str) -> Imported:
+    return import_words(["sdxl_train_network.py", *text.split()])
+
+
+def _data(text: str) -> dict[str, Any]:
+    return _words(text).data
+
+
+def _outcome(found: Imported, key: str) -> str:
+    return next(e.outcome for e in found.report.entries if e.key == key)
+
+
+def _toml(folder: Path, text: str, name: str = "config.toml") -> Imported:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return import_file(path)
+
+
+def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
+    data = _data("--pretrained_model_name_or_path base.safetensors")
+    # Here, rank and alpha are 16, weight decay is 0 and only the UNet is trained.
+    assert (data["lora_rank"], data["lora_alpha"]) == (4, 1)
+    assert data["optimizer"] == {"name": "adamw", "weight_decay": 0.01}
+    assert (data["learning_rate"], data["steps"]) == (2e-6, 1600)
+    assert data["train_text_encoder"] is data["train_text_encoder_2"] is True
+    assert data["train_dtype"] == data["weight_dtype"] == "float32"
+    assert data["latent_caching"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("--network_dim 8 --network_alpha 0", {"lora_rank": 8, "lora_alpha": 8}),
+        ("--network_dim=32 --network_alpha=16", {"lora_rank": 32, "lora_alpha": 16}),
+        ("--learning_rate 1e-4 --unet_lr 5e-5", {"learning_rate": 5e-5}),
+        ("--max_train_epochs 4 --max_train_steps 9", {"epochs": 4}),
+        ("--min_snr_gamma 3", {"loss_weight_fn": "min_snr_gamma"}),
+        ("--min_timestep 200", {"min_noising_strength": 0.2}),
+        ("--max_timestep 900", {"max_noising_strength": 0.9}),
+        ("--resolution 832,1216 --enable_bucket", {"resolution": 1008}),
+        ("--resolution 512", {"resolution": 512, "aspect_ratio_bucketing": False}),
+        ("--loss_type l1", {"mse_strength": 0, "mae_strength": 1}),
+        ("--network_args conv_dim=8 conv_alpha=2", {"conv_rank": 8}),
+        ("--network_weights a.safetensors", {"lora_model_name": ["a.safetensors"]}),
+        ("--save_every_n_epochs 2", {"checkpoint_every": "2 epochs"}),
+        ("--save_every_n_epochs 1", {"checkpoint_every": "1 epoch"}),
+        ("--sample_every_n_steps 50", {"sample_every": 50}),
+        ("--lr_scheduler cosine --lr_warmup_steps 0.1", {"lr_warmup": 160}),
+        ("--lr_scheduler cosine --lr_warmup_steps 20", {"lr_warmup": 20}),
+        ("--masked_loss", {"masked_training": True, "unmasked_weight": 0}),
+        ("--validation_split 0.1", {"validation_split": 0.1}),
+    ],
+)
+def test_values_keep_their_meaning(text: str, wanted: dict[str, Any]) -> None:
+    data = _data(text)
+    data["lr_warmup"] = data.get("learning_rate_warmup_steps")
+    assert {key: data.get(key) for key in wanted} == wanted
+
+
+def test_the_text_encoders_have_their_own_rates() -> None:
+    data = _data("--unet_lr 1e-4 --text_encoder_lr 1e-5 2e-5")
+    assert data["text_encoder_learning_rate"] == 1e-5
+    assert data["text_encoder_2_learning_rate"] == 2e-5
+    one = _data("--unet_lr 1e-4 --text_encoder_lr 1e-5 0")
+    assert one["train_text_encoder"] is True
+    assert "train_text_encoder_2" not in one
+    assert "train_text_encoder" not in _data("--network_train_unet_only")
+
+
+def test_the_noise_of_flux_is_that_of_its_script() -> None:
+    def flux(text: str) -> dict[str, Any]:
+        return import_words(["flux_train_network.py", *text.split()]).data
+
+    shifted = flux("--timestep_sampling shift --discrete_flow_shift 3.1582")
+    assert shifted["timestep_distribution"] == "logit_normal"
+    assert shifted["timestep_shift"] == 3.1582
+    # Without timestep_sampling, it is uniform, with a shift of 3, and guidance is 3.5.
+    default = flux("--network_dim 4")
+    assert default["timestep_distribution"] == "uniform"
+    assert (default["timestep_shift"], default["guidance_scale"]) == (3, 3.5)
+    normal = flux("--weighting_scheme logit_normal --logit_mean 0.5 --logit_std 1.5")
+    assert (normal["noising_bias"], normal["noising_weight"]) == (-0.5, 0.5)
+    assert "timestep_shift" not in flux("--timestep_sampling sigmoid")
+    assert flux("--timestep_sampling flux_shift")["dynamic_timestep_shifting"] is True
+    # Not used for SDXL, where the settings would be rejected.
+    assert "timestep_shift" not in _data("--timestep_sampling shift")
+
+
+def test_optimizers_keep_their_unit_or_say_that_it_changes() -> None:
+    eight = _data("--optimizer_type AdamW8bit --optimizer_args weight_decay=0.1")
+    assert eight["optimizer"] == {"name": "adamw_8bit", "weight_decay": 0.1}
+    betas = _data("--optimizer_args betas=0.9,0.95 eps=1e-6")
+    assert betas["optimizer"]["beta2"] == 0.95
+    prodigy = _data("--optimizer_type Prodigy --learning_rate 1")
+    assert prodigy["optimizer"] == {"name": "custom", "class": "prodigyopt.Prodigy"}
+    assert prodigy["learning_rate"] == 1
+    free = _words("--optimizer_type AdamWScheduleFree --learning_rate 3e-3")
+    assert free.data["optimizer"]["name"] == "adamw"
+    assert "learning_rate" not in free.data or free.data["learning_rate"] == 1e-4
+    assert {"optimizer_type", "learning_rate"} <= {
+        entry.key for entry in free.report.differences
+    }
+    plus = _data("--network_args loraplus_lr_ratio=8")
+    assert plus["optimizer"]["name"] == "lora_plus"
+    assert plus["optimizer"]["lr_ratio"] == 8
+
+
+def test_alpha_is_the_rank_where_the_method_controls_the_scale() -> None:
+    found = _words(
+        "--optimizer_type stiefel_lora.StiefelLoRA --network_dim 16 --network_alpha 1"
+    )
+    assert found.data["optimizer"]["name"] == "stiefel_lora"
+    assert parse_config(found.data).resolved_alpha == 16
+    assert _outcome(found, "network_alpha") == "translated"
+
+
+def test_datasets_become_concepts(tmp_path: Path) -> None:
+    found = _toml(
+        tmp_path,
+        """
+        [general]
+        shuffle_caption = true
+        caption_extension = ".txt"
+        enable_bucket = true
+        [[datasets]]
+        resolution = 768
+        batch_size = 2
+        keep_tokens = 1
+          [[datasets.subsets]]
+          image_dir = "D:\\\\cats"
+          num_repeats = 10
+          caption_prefix = "ohwx, "
+          [[datasets.subsets]]
+          image_dir = "./reg//dogs"
+          is_reg = true
+          shuffle_caption = false
+          caption_prefix = "ohwx, "
+        [[datasets]]
+        resolution = 512
+        """,
+    )
+    cats, dogs = found.data["concepts"]
+    assert cats == {
+        "path": "D:\\cats",
+        "repeats": 10,
+        "enable_tag_shuffling": True,
+        "keep_tags_count": 1,
+    }
+    assert dogs["path"] == "./reg//dogs"
+    assert dogs["is_reg"] is True
+    assert "enable_tag_shuffling" not in dogs
+    assert (found.data["resolution"], found.data["batch_size"]) == (768, 2)
+    assert found.data["trigger_word"] == "ohwx"
+    assert "datasets.1.resolution" in [e.key for e in found.report.differences]
+
+
+def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> None:
+    (tmp_path / "data.toml").write_text(
+        '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "cats"\n'
+        'caption_extension = ".txt"\n',
+        encoding="utf-8",
+    )
+    (tmp_path / "prompts.txt").write_text(
+        "# comment\na cat --w 512 --h 768 --d 1 --s 20 --l 6.5 --n blurry, low\n",
+        encoding="utf-8",
+    )
+    found = _toml(
+        tmp_path,
+        '[x]\npretrained_model_name_or_path = "a/sdxl.safetensors"\n'
+        'dataset_config = "data.toml"\nsample_prompts = "prompts.txt"\n',
+    )
+    assert found.data["concepts"] == [{"path": "cats"}]
+    assert found.data["samples"] == [
+        {
+            "prompt": "a cat",
+            "negative_prompt": "blurry, low",
+            "seed": 1,
+            "steps": 20,
+            "guidance": 6.5,
+            "width": 512,
+            "height": 768,
+        }
+    ]
+    gone = _toml(tmp_path, 'network_dim = 4\ndataset_config = "gone.toml"\n', "b.toml")
+    assert "dataset_config" in [entry.key for entry in gone.report.differences]
+
+
+def test_a_command_line_keeps_windows_paths(tmp_path: Path) -> None:
+    path = tmp_path / "train.sh"
+    path.write_text(
+        "accelerate launch --num_cpu_threads_per_process 1 sdxl_train_network.py ^\n"
+        '  --pretrained_model_name_or_path="D:\\my models\\a.safetensors" \\\n'
+        "  --train_data_dir=D:\\cats --network_dim=8 --network_args conv_dim=4 "
+        "conv_alpha=1 --caption_extension .txt\n",
+        encoding="utf-8",
+    )
+    found = import_file(path)
+    assert found.data["base_model_name"] == "D:\\my models\\a.safetensors"
+    assert found.data["concepts"][0]["path"] == "D:\\cats"
+    assert found.data["conv_rank"] == 4
+    assert _outcome(found, "launcher.num_cpu_threads_per_process") == "ignored"
+
+
+def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
+    path = tmp_path / "gui.json"
+    options = {
+        "LoRA_type": "Standard",
+        "sdxl": True,
+        "pretrained_model_name_or_path": SDXL,
+        "train_data_dir": "img",
+        "max_resolution": "1024,1024",
+        "learning_rate": 1e-4,
+        "unet_lr": 1e-4,
+        "text_encoder_lr": 0,
+        "optimizer": "AdamW",
+        "optimizer_args": "weight_decay=0.05",
+        "network_dim": 16,
+        "network_alpha": 8,
+        "conv_dim": 4,
+        "epoch": 3,
+        "max_train_steps": 0,
+        "lr_scheduler": "cosine",
+        "lr_warmup": 10,
+        "noise_offset": 0,
+        "xformers": "sdpa",
+        "additional_parameters": "--min_snr_gamma 5",
+    }
+    path.write_text(json.dumps(options), encoding="utf-8")
+    found = import_file(path)
+    assert "model_type" not in found.data  # SDXL is the default.
+    assert found.data["epochs"] == 3
+    assert found.data["optimizer"] == {"name": "adamw", "weight_decay": 0.05}
+    assert "train_text_encoder" not in found.data
+    assert "conv_rank" not in found.data
+    assert found.data["loss_weight_fn"] == "min_snr_gamma"
+    assert set(options) <= {e.key.partition(".")[0] for e in found.report.entries}
+    # A fraction of an unknown number of steps.
+    assert "lr_warmup" in [entry.key for entry in found.report.differences]
+    options |= {"epoch": 1, "max_train_steps": 200}
+    path.write_text(json.dumps(options), encoding="utf-8")
+    assert import_file(path).data["learning_rate_warmup_steps"] == 20
+
+
+def test_flags_of_prompts_differ_for_flux() -> None:
+    line = "a cat --w 768 --g 3.5 --l 1 --ss euler --d x"
+    assert read_prompt(line, "flux") == (
+        {"prompt": "a cat", "width": 768, "guidance": 3.5},
+        ["--l", "--ss", "--d"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["sd3_train_network.py", "--network_dim", "4"], "Stable Diffusion 3"),
+        (["wan_train_network.py", "--network_dim", "4"], "Wan"),
+        (["train_network.py", "--v2"], "Stable Diffusion 2"),
+        (["x.py", "--network_module", "networks.lora_lumina"], "Lumina"),
+        (["sdxl_train_network.py"], "contains no options"),
+        (["a.py", "--config_file", "gone.toml"], "gone.toml does not exist"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence(
+    words: list[str], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        import_words(words)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.toml", "a = 1\nb =\t[1,\n", "end of document"),
+        ("a.toml", "a = 1\n\tb = = 2\n", "line 2"),
+        ("a.toml", "foo = 1\n", "is no configuration of sd-scripts"),
+        ("a.toml", "", "is empty"),
+        ("a.json", "{}", "is no configuration of OneTrainer or kohya_ss"),
+        ("a.json", '{"a": 1,}', "line 1"),
+        ("a.json", "[]", "contains concepts or samples only"),
+        ("a.json", "3", "must contain a JSON object"),
+        ("a.txt", "hello", "contains no options"),
+        ("a.txt", "x.py --a 'b", "a quotation mark is not closed"),
+    ],
+)
+def test_bad_files_are_one_sentence(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        import_file(tmp_path / name)
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
