@@ -19,9 +19,12 @@ from stiefel_lora.config.importing.from_kohya_gui import (
     RENAMED,
     from_kohya_gui,
 )
+from stiefel_lora.config.importing.from_onetrainer import from_onetrainer
 from stiefel_lora.config.importing.from_sd_scripts import ROOT_RULES, from_sd_scripts
 from stiefel_lora.config.importing.key_rules import Scope, left
 from stiefel_lora.config.importing.key_walk import UNKNOWN, walk
+from stiefel_lora.config.importing.onetrainer_data import CONCEPT, SAMPLE
+from stiefel_lora.config.importing.onetrainer_rules import ROOT as ONETRAINER
 from stiefel_lora.config.importing.sd_data import DATASET, SUBSET
 
 LISTS = Path(__file__).parent / "importing_keys"
@@ -88,6 +91,14 @@ def check(source: dict[str, Any], found: Imported, folder: Path) -> None:
             | {"LoRA_type"},
         ),
         (
+            "onetrainer",
+            {
+                *ONETRAINER,
+                *(f"concepts.{key}" for key in CONCEPT),
+                *(f"samples.{key}" for key in SAMPLE),
+            },
+        ),
+        (
             "sd_scripts_dataset",
             {f"datasets.{key}" for key in DATASET}
             | {f"subsets.{key}" for key in SUBSET},
@@ -95,7 +106,11 @@ def check(source: dict[str, Any], found: Imported, folder: Path) -> None:
     ],
 )
 def test_every_key_of_the_program_has_a_rule(program: str, known: set[str]) -> None:
-    assert [key for key in names(program) if key not in known] == []
+    def has_rule(key: str) -> bool:
+        # A rule for a key includes everything below it.
+        return key in known or key.partition(".")[0] in known
+
+    assert [key for key in names(program) if not has_rule(key)] == []
 
 
 def test_a_key_without_a_rule_is_reported_and_matters() -> None:
@@ -183,6 +198,40 @@ def test_any_dataset_file(
     folder = tmp_path_factory.mktemp("data")
     source = {"datasets": datasets}
     check(source, from_sd_scripts(source, folder=folder, family="sdxl"), folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*names("onetrainer"), "surprise"]), VALUES, max_size=25
+    )
+)
+def test_any_configuration_of_onetrainer(
+    tmp_path_factory: pytest.TempPathFactory, flat: dict[str, Any]
+) -> None:
+    source: dict[str, Any] = {}
+    lists: dict[str, dict[str, Any]] = {"concepts": {}, "samples": {}}
+    for key, value in flat.items():
+        first, _, rest = key.partition(".")
+        if first in lists:
+            _put(lists[first], rest, value)
+        elif first != "model_type":
+            _put(source, key, value)
+    source |= {name: [item] for name, item in lists.items() if item}
+    folder = tmp_path_factory.mktemp("ot")
+    for name in ("concept_file_name", "sample_definition_file_name"):
+        source.pop(name, None)
+    check(source, from_onetrainer(source, folder=folder, family="sdxl"), folder)
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    first, dot, rest = key.partition(".")
+    if dot:
+        inner = data.setdefault(first, {})
+        if isinstance(inner, dict):
+            _put(inner, rest, value)
+    else:
+        data[first] = value
 
 
 def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def finished(
     Raises:
         ConfigError: If no valid configuration remains.
     """
+    data.setdefault("optimizer", {"name": "adamw"})
     for _ in range(_ROUNDS):
         found = _violation(data)
         if found is None:
@@ -63,6 +64,9 @@ def finished(
         if key is None:
             raise ConfigError(str(found))
         entries = [_without(entry, key, found) for entry in entries]
+        if key == "optimizer":
+            # Not the default here, whose learning rate has another unit.
+            data["optimizer"] = {"name": "adamw"}
     config = TrainConfig.model_validate(data)
     result = _with_paths(lean(config), data)
     # Spelled out, as in presets, even if it is the default.

@@ -9,6 +9,7 @@ from typing import Any
 from ..._exceptions import ConfigError
 from ..path_text import expanded
 from .from_kohya_gui import from_kohya_gui, is_kohya_gui
+from .from_onetrainer import from_onetrainer, is_onetrainer
 from .from_sd_scripts import from_sd_scripts, is_sd_scripts
 from .lean_result import Imported
 from .source_files import options_in, read_json_value, read_source, source_text
@@ -69,6 +70,8 @@ def _imported(data: Mapping[str, Any], path: Path, family: str | None) -> Import
         return from_sd_scripts(data, folder=path.parent, family=family)
     if is_kohya_gui(data):
         return from_kohya_gui(data, folder=path.parent, family=family)
+    if is_onetrainer(data):
+        return from_onetrainer(data, folder=path.parent, family=family)
     raise ConfigError(
         f"{path} is no configuration of {_PROGRAMS.get(kind, _PROGRAMS['.json'])}."
     )

@@ -59,7 +59,7 @@ SUBSET: dict[str, Rule] = {
     "caption_separator": take("tag_delimiter", str),
     "caption_suffix": ignore(why.CAPTIONS),
     "caption_tag_dropout_rate": take("tag_dropout_probability", float),
-    "class_tokens": ignore("captions are read from .txt files; set trigger_word"),
+    "class_tokens": ignore("captions are read from .txt files. Set trigger_word"),
     "color_aug": ignore(why.AUGMENTATION),
     "conditioning_data_dir": ignore(why.CONDITIONS),
     "custom_attributes": ignore("it does not affect training", matters=False),

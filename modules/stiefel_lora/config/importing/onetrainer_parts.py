@@ -1,0 +1,440 @@
+"""Rules of OneTrainer for the optimizer and the parts of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..foreign import reasons as why
+from .key_rules import Result, Rule, Scope, ignore, left, took, turned
+from .optimizer_names import FoundOptimizer, find_optimizer
+
+__all__ = ["OPTIMIZER", "PARTS", "optimizer_of"]
+
+_WEIGHTS = {
+    "FLOAT_32": "float32",
+    "FLOAT_16": "float16",
+    "BFLOAT_16": "bfloat16",
+    "INT_8": "int8",
+    "NFLOAT_4": "nfloat4",
+}
+# Options by optimizer, and their names in its package. Several are one tuple.
+_ADAM = {"weight_decay": "weight_decay", "eps": "eps"}
+_TAKEN: dict[str, dict[str, str]] = {
+    "ADAFACTOR": {
+        key: key for key in ("clip_threshold", "decay_rate", "beta1", "weight_decay")
+    },
+    "ADAM": _ADAM,
+    "ADAM_8BIT": _ADAM,
+    "CAME": {"weight_decay": "weight_decay"},
+    "LION": {"weight_decay": "weight_decay"},
+    "LION_8BIT": {"weight_decay": "weight_decay"},
+    "PRODIGY": {
+        key: key
+        for key in (
+            "beta3",
+            "d0",
+            "d_coef",
+            "decouple",
+            "eps",
+            "growth_rate",
+            "safeguard_warmup",
+            "slice_p",
+            "use_bias_correction",
+            "weight_decay",
+        )
+    },
+    "RMSPROP": {**_ADAM, "alpha": "alpha", "momentum": "momentum"},
+    "SGD": {key: key for key in ("momentum", "dampening", "nesterov", "weight_decay")},
+}
+_OWN = ("ADAMW", "ADAMW_8BIT", "Stiefel_LoRA")
+_BETAS = ("ADAM", "ADAM_8BIT", "LION", "LION_8BIT", "PRODIGY")
+_USUAL_BETAS = {"LION": (0.9, 0.99), "LION_8BIT": (0.9, 0.99)}
+# Options that only change speed, memory or rounding.
+_TECHNICAL = frozenset(
+    [
+        "block_wise",
+        "capturable",
+        "compile",
+        "differentiable",
+        "foreach",
+        "fsdp_in_use",
+        "fused",
+        "fused_back_pass",
+        "is_paged",
+        "log_every",
+        "maximize",
+        "min_8bit_size",
+        "optim_bits",
+        "percentile_clipping",
+        "quant_block_size",
+        "split_groups",
+        "split_groups_mean",
+        "use_triton",
+        "weight_decay_by_lr",
+        "muon_adam_config",
+        "muon_hidden_layers",
+        "factored",
+        "factored_fp32",
+    ]
+)
+# Values in a complete file, of options that the optimizer does not read.
+_DEFAULT_TRUE = frozenset(
+    [
+        "stochastic_rounding",
+        "use_schedulefree",
+        "d_limiter",
+        "use_stableadamw",
+        "rms_rescaling",
+    ]
+)
+
+
+def name_of(scope: Scope) -> str:
+    """Return the name of the optimizer in OneTrainer."""
+    if scope.get("use_stiefel"):
+        return "Stiefel_LoRA"
+    found = scope.source.get("optimizer")
+    if isinstance(found, str):
+        return found
+    return str(scope.get("optimizer.optimizer"))
+
+
+def optimizer_of(scope: Scope) -> FoundOptimizer:
+    """Return the optimizer with the options that it reads."""
+    name = name_of(scope)
+    options = _options(scope, name)
+    if name == "ADAFACTOR":
+        relative = bool(scope.get("optimizer.relative_step", False))
+        scaled = bool(scope.get("optimizer.scale_parameter", False))
+        options |= {"relative_step": relative, "scale_parameter": scaled}
+    found = find_optimizer(name, options)
+    if name == "Stiefel_LoRA":
+        # The rate of adv_optm's Stiefel_LoRA has another unit.
+        return FoundOptimizer({"name": found.setting["name"]}, is_same=False)
+    return found
+
+
+def _options(scope: Scope, name: str) -> dict[str, Any]:
+    given = scope.source.get("optimizer")
+    options = dict(given) if isinstance(given, dict) else {}
+    found: dict[str, Any] = {}
+    if name in _OWN:
+        return {
+            key: options[key]
+            for key in ("beta1", "beta2", "eps", "weight_decay")
+            if options.get(key) is not None and name != "Stiefel_LoRA"
+        }
+    for key, other in _TAKEN.get(name, {}).items():
+        if options.get(key) is not None:
+            found[other] = options[key]
+    betas = [options.get("beta1"), options.get("beta2")]
+    if name in _BETAS and any(beta is not None for beta in betas):
+        usual = _USUAL_BETAS.get(name, (0.9, 0.999))
+        found["betas"] = [
+            default if beta is None else beta
+            for beta, default in zip(betas, usual, strict=True)
+        ]
+    return found
+
+
+def _optimizer(scope: Scope, value: Any) -> Result:
+    found = optimizer_of(scope)
+    note = found.note
+    matters = not found.is_same
+    if name_of(scope) == "Stiefel_LoRA":
+        note, matters = "its learning rate has another unit; the default is used", True
+    return turned(note, {"optimizer": found.setting}, matters=matters)
+
+
+def _option(key: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        setting = optimizer_of(scope).setting
+        name = name_of(scope)
+        if key in setting:
+            return took(f"optimizer.{key}", setting[key])
+        options = setting.get("options", {})
+        if key in _TAKEN.get(name, {}) and key in options:
+            return took(f"optimizer.options.{key}", options[key])
+        if key in ("beta1", "beta2") and "betas" in options:
+            return turned("", {"optimizer.options.betas": options["betas"]})
+        if key == "relative_step" and key in options:
+            return took(f"optimizer.options.{key}", options[key])
+        if key in _TECHNICAL or (key in _DEFAULT_TRUE and value is True):
+            return left("only changes speed or rounding", matters=False)
+        if value in (False, 0, "", {}):
+            return left("has no effect with this value", matters=False)
+        return left(f"the optimizer {setting['name']} has no such option")
+
+    return rule
+
+
+_OPTIONS = [
+    "Simplified_AdEMAMix",
+    "MuonWithAuxAdam",
+    "accelerated_ns",
+    "adam_debias",
+    "adam_w_mode",
+    "adanorm",
+    "alpha",
+    "alpha_grad",
+    "ams_bound",
+    "amsgrad",
+    "approx_mars",
+    "auto_kappa_p",
+    "beta1",
+    "beta1_warmup",
+    "beta2",
+    "beta2_normuon",
+    "beta3",
+    "beta3_ema",
+    "bias_correction",
+    "block_wise",
+    "capturable",
+    "cautious",
+    "cautious_wd",
+    "centered",
+    "clip_threshold",
+    "compile",
+    "d0",
+    "d_coef",
+    "d_limiter",
+    "dampening",
+    "decay_rate",
+    "decouple",
+    "decoupled_decay",
+    "degenerated_to_sgd",
+    "differentiable",
+    "eps",
+    "eps2",
+    "factored",
+    "factored_fp32",
+    "fixed_decay",
+    "foreach",
+    "fsdp_in_use",
+    "fused",
+    "fused_back_pass",
+    "growth_rate",
+    "initial_accumulator",
+    "initial_accumulator_value",
+    "is_paged",
+    "k",
+    "kourkoutas_beta",
+    "log_every",
+    "low_rank_ortho",
+    "lr_decay",
+    "max_unorm",
+    "maximize",
+    "min_8bit_size",
+    "min_beta1",
+    "momentum",
+    "muon_adam_config",
+    "muon_adam_lr",
+    "muon_adam_regex",
+    "muon_hidden_layers",
+    "muon_te1_adam_lr",
+    "muon_te2_adam_lr",
+    "n_sma_threshold",
+    "nesterov",
+    "nnmf_factor",
+    "no_prox",
+    "normuon_variant",
+    "ns_steps",
+    "optim_bits",
+    "ortho_rank",
+    "orthogonal_gradient",
+    "percentile_clipping",
+    "prodigy_steps",
+    "quant_block_size",
+    "r",
+    "rectify",
+    "relative_step",
+    "rms_rescaling",
+    "safeguard_warmup",
+    "scale_parameter",
+    "schedulefree_c",
+    "slice_p",
+    "split_groups",
+    "split_groups_mean",
+    "stochastic_rounding",
+    "use_AdEMAMix",
+    "use_adopt",
+    "use_atan2",
+    "use_bias_correction",
+    "use_cautious",
+    "use_grams",
+    "use_orthograd",
+    "use_schedulefree",
+    "use_speed",
+    "use_stableadamw",
+    "use_triton",
+    "warmup_init",
+    "weight_decay",
+    "weight_decay_by_lr",
+    "weight_lr_power",
+    "xi",
+]
+
+OPTIMIZER: dict[str, Rule] = {
+    "optimizer.__version": ignore("the version of the file", matters=False),
+    "optimizer.optimizer": _optimizer,
+    **{f"optimizer.{key}": _option(key) for key in _OPTIONS},
+}
+"""Rules of the optimizer."""
+
+_DENOISERS = ("unet", "transformer")
+_ENCODERS = ("text_encoder", "text_encoder_2")
+_STRANGERS = (
+    "decoder",
+    "decoder_text_encoder",
+    "decoder_vqgan",
+    "effnet_encoder",
+    "prior",
+    "text_encoder_3",
+    "text_encoder_4",
+    "unconditional_transformer",
+)
+_FIELDS = (
+    "__version",
+    "activation_offloading",
+    "attention_mask",
+    "dropout_probability",
+    "gradient_checkpointing",
+    "guidance_scale",
+    "include",
+    "learning_rate",
+    "model_name",
+    "offload_fraction",
+    "stop_training_after",
+    "stop_training_after_unit",
+    "train",
+    "train_embedding",
+    "weight_dtype",
+)
+
+
+def _has(scope: Scope, part: str) -> bool:
+    if part in _DENOISERS:
+        return (part == "transformer") is (scope.family == "flux")
+    return part != "text_encoder_2" or scope.family != "sd15"
+
+
+def _of_family(part: str, rule: Rule) -> Rule:
+    def changed(scope: Scope, value: Any) -> Result:
+        if not _has(scope, part):
+            return left("the model has no such part", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _name(part: str) -> Rule:
+    return lambda scope, value: took(f"{part}_model_name", str(value))
+
+
+def _denoiser_trained(scope: Scope, value: Any) -> Result:
+    if value:
+        return left("the denoiser is always trained", matters=False)
+    return left("the denoiser is always trained")
+
+
+def _rate(scope: Scope, value: Any) -> Result:
+    if not optimizer_of(scope).is_same:
+        return left("its unit is that of another optimizer")
+    return took("learning_rate", float(value))
+
+
+def _weight_dtype(scope: Scope, value: Any) -> Result:
+    if value in _WEIGHTS:
+        return turned("", {"weight_dtype": _WEIGHTS[value]})
+    return left("weight_dtype int8 or nfloat4 save as much memory")
+
+
+def _guidance(scope: Scope, value: Any) -> Result:
+    if scope.family != "flux":
+        return left("is only used for FLUX", matters=False)
+    return took("guidance_scale", float(value))
+
+
+def _encoder_trained(part: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        if not value:
+            return turned("", {f"train_{part}": False})
+        return turned("", {f"train_{part}": True})
+
+    return rule
+
+
+def _encoder_rate(part: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        if not scope.get(f"{part}.train", True):
+            return left("it is not trained", matters=False)
+        if not optimizer_of(scope).is_same:
+            return left("its unit is that of another optimizer")
+        return took(f"{part}_learning_rate", float(value))
+
+    return rule
+
+
+def _stop(part: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        usual = "NEVER" if part in _DENOISERS else "EPOCH"
+        unit = scope.get(f"{part}.stop_training_after_unit", usual)
+        trained = scope.get(f"{part}.train", True)
+        late = unit == "EPOCH" and float(value) >= float(scope.get("epochs"))
+        if unit == "NEVER" or late or not trained or not float(value):
+            return left("has no effect with this value", matters=False)
+        return left("all parts are trained to the end")
+
+    return rule
+
+
+_TECHNICAL_FIELDS = ignore(why.OFFLOADING)
+_DTYPE_OF_OTHERS = ignore("weight_dtype is that of the denoiser", matters=False)
+
+
+def _part(part: str) -> dict[str, Rule]:
+    encoder = part in _ENCODERS
+    rules: dict[str, Rule] = {
+        "__version": ignore("the version of the file", matters=False),
+        "activation_offloading": _TECHNICAL_FIELDS,
+        "attention_mask": ignore(why.TEXT_LAYERS),
+        "dropout_probability": ignore("use caption_dropout_rate of concepts"),
+        "gradient_checkpointing": (
+            ignore("is that of the denoiser", matters=False)
+            if encoder or part == "vae"
+            else lambda scope, value: took("gradient_checkpointing", bool(value))
+        ),
+        "guidance_scale": _guidance
+        if part == "transformer"
+        else ignore("is only used for FLUX", matters=False),
+        "include": ignore("the part is always used", (True,)),
+        "learning_rate": _encoder_rate(part) if encoder else _rate,
+        "model_name": _name(part),
+        "offload_fraction": _TECHNICAL_FIELDS,
+        "stop_training_after": _stop(part),
+        "stop_training_after_unit": ignore(
+            "is part of stop_training_after", matters=False
+        ),
+        "train": _encoder_trained(part) if encoder else _denoiser_trained,
+        "train_embedding": ignore("is only used for embeddings", matters=False),
+        "weight_dtype": _weight_dtype if part in _DENOISERS else _DTYPE_OF_OTHERS,
+    }
+    if part == "vae":
+        idle = ignore("the VAE is not trained", matters=False)
+        rules |= dict.fromkeys(("train", "learning_rate", "stop_training_after"), idle)
+    return {f"{part}.{key}": _of_family(part, rules[key]) for key in _FIELDS}
+
+
+PARTS: dict[str, Rule] = {
+    **{
+        key: rule
+        for part in (*_DENOISERS, *_ENCODERS, "vae")
+        for key, rule in _part(part).items()
+    },
+    **{
+        f"{part}.{key}": ignore("the model has no such part", matters=False)
+        for part in _STRANGERS
+        for key in _FIELDS
+    },
+}
+"""Rules of the parts of a model."""

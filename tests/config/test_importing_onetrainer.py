@@ -1,0 +1,257 @@
+"""Import of configurations and presets of OneTrainer."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stiefel_lora import ConfigError
+from stiefel_lora.config.importing import Imported, import_file
+from stiefel_lora.config.importing.key_walk import UNKNOWN
+
+SDXL = {"model_type": "STABLE_DIFFUSION_XL_10_BASE", "training_method": "LORA"}
+NO_TEXT = {"text_encoder": {"train": False}, "text_encoder_2": {"train": False}}
+
+
+def _read(folder: Path, **keys: Any) -> Imported:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**SDXL, **NO_TEXT, **keys}), encoding="utf-8")
+    return import_file(path)
+
+
+def _lost(found: Imported) -> list[str]:
+    return [entry.key for entry in found.report.differences]
+
+
+def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
+    tmp_path: Path,
+) -> None:
+    data = _read(tmp_path).data
+    assert (data["lora_alpha"], data["epochs"]) == (1, 100)
+    assert (data["learning_rate"], data["resolution"]) == (3e-6, 512)
+    assert data["learning_rate_warmup_steps"] == 200
+    assert data["optimizer"] == {"name": "adamw", "weight_decay": 0.01}
+    assert (data["train_dtype"], data["weight_dtype"]) == ("float16", "float32")
+    # All layers, with convolutions; rank 16 is the default here too.
+    assert data["layer_filter_preset"] == "full"
+    assert data["conv_rank"] == 16
+    assert data["gradient_checkpointing"] is True
+    assert data["timestep_distribution"] == "uniform"
+    assert (data["checkpoint_every"], data["sample_every"]) == (
+        "30 minutes",
+        "10 minutes",
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        (
+            {"sample_after": 10, "sample_after_unit": "STEP"},
+            {"sample_every": 10},
+        ),
+        (
+            {
+                "sample_after": 10,
+                "sample_after_unit": "STEP",
+                "gradient_accumulation_steps": 4,
+            },
+            {"sample_every": 3},
+        ),
+        ({"backup_after": 2, "backup_after_unit": "HOUR"}, {"ck": "120 minutes"}),
+        ({"backup_after": 90, "backup_after_unit": "SECOND"}, {"ck": "1.5 minutes"}),
+        ({"backup_after": 1, "backup_after_unit": "EPOCH"}, {"ck": "1 epoch"}),
+        ({"backup_after_unit": "NEVER"}, {"ck": None}),
+        (
+            {"learning_rate_warmup_steps": 100, "gradient_accumulation_steps": 4},
+            {"learning_rate_warmup_steps": 25},
+        ),
+        ({"unet": {"learning_rate": 2e-4}}, {"learning_rate": 2e-4}),
+        (
+            {"text_encoder": {"train": True, "learning_rate": 1e-5}},
+            {"train_text_encoder": True, "text_encoder_learning_rate": 1e-5},
+        ),
+        ({"clip_grad_norm": None}, {"clip_grad_norm": 0}),
+        ({"clip_grad_norm": 1.0}, {"clip_grad_norm": None}),
+        (
+            {"loss_weight_fn": "MIN_SNR_GAMMA", "loss_weight_strength": 3},
+            {"loss_weight_fn": "min_snr_gamma", "loss_weight_strength": 3},
+        ),
+        ({"layer_filter_preset": "attn-only"}, {"layer_filter_preset": "attn-only"}),
+        (
+            {"layer_filter_preset": "custom", "layer_filter": "attn1, to_k"},
+            {"layer_filter": ["attn1", "to_k"]},
+        ),
+        ({"output_model_format": "DIFFUSERS_LORA"}, {"output_formats": ["peft"]}),
+        (
+            {"lora_model_name": "D:\\a.safetensors"},
+            {"lora_model_name": ["D:\\a.safetensors"]},
+        ),
+        ({"ema": "CPU", "ema_decay": 0.99}, {"ema": "cpu", "ema_decay": 0.99}),
+        ({"learning_rate_scheduler": "COSINE"}, {"learning_rate_scheduler": "cosine"}),
+        ({"unet": {"weight_dtype": "NFLOAT_4"}}, {"weight_dtype": "nfloat4"}),
+        ({"validation": True}, {"validate_every": "1 epoch"}),
+    ],
+)
+def test_values_keep_their_meaning(
+    tmp_path: Path, keys: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    data = _read(tmp_path, **keys).data
+    data["ck"] = data.get("checkpoint_every")
+    assert {key: data.get(key) for key in wanted} == wanted
+
+
+def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
+    tmp_path: Path,
+) -> None:
+    silent = _read(tmp_path, perturbation_noise_weight=0.0, tensorboard=True)
+    assert _lost(silent) == []
+    loud = _read(
+        tmp_path,
+        perturbation_noise_weight=0.1,
+        text_encoder={"train": True, "stop_training_after": 30},
+        learning_rate_warmup_steps=0.1,
+        resolution="512,1024",
+        peft_type="LOKR",
+        brand_new=1,
+    )
+    assert set(_lost(loud)) == {
+        "perturbation_noise_weight",
+        "text_encoder.stop_training_after",
+        "learning_rate_warmup_steps",
+        "resolution",
+        "peft_type",
+        "brand_new",
+    }
+    # It stops after the end of a shorter run.
+    short = _read(tmp_path, text_encoder={"train": True}, epochs=20)
+    assert _lost(short) == []
+
+
+def test_optimizers_and_their_options(tmp_path: Path) -> None:
+    adamw = _read(
+        tmp_path,
+        optimizer={
+            "optimizer": "ADAMW",
+            "weight_decay": 0.05,
+            "beta2": 0.99,
+            "eps": 1e-7,
+        },
+    )
+    assert adamw.data["optimizer"] == {
+        "name": "adamw",
+        "weight_decay": 0.05,
+        "beta2": 0.99,
+        "eps": 1e-7,
+    }
+    prodigy = _read(
+        tmp_path,
+        learning_rate=1.0,
+        optimizer={"optimizer": "PRODIGY", "d_coef": 2.0, "beta1": 0.9, "beta2": 0.99},
+    )
+    assert prodigy.data["optimizer"]["class"] == "prodigyopt.Prodigy"
+    assert prodigy.data["optimizer"]["options"]["d_coef"] == 2.0
+    assert prodigy.data["optimizer"]["options"]["betas"] == [0.9, 0.99]
+    assert prodigy.data["learning_rate"] == 1.0
+    other = _read(tmp_path, optimizer={"optimizer": "ADAMW_ADV"}, learning_rate=3e-4)
+    assert other.data["optimizer"]["name"] == "adamw"
+    assert "learning_rate" in _lost(other)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"use_stiefel": True},
+        {"optimizer": {"optimizer": "Stiefel_LoRA", "momentum": 0.95}},
+    ],
+)
+def test_stiefel_lora_of_onetrainer(tmp_path: Path, keys: dict[str, Any]) -> None:
+    found = _read(tmp_path, lora_alpha=1.0, lora_rank=8, learning_rate=1e-3, **keys)
+    assert found.data["optimizer"]["name"] == "stiefel_lora"
+    assert found.data.get("lora_alpha") in (None, 8)
+    assert found.data.get("learning_rate", 0.02) == 0.02
+    assert "learning_rate" in _lost(found)
+
+
+def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "training_concepts").mkdir()
+    (tmp_path / "training_presets").mkdir()
+    cats = {
+        "path": "C:\\cats",
+        "name": "cats",
+        "balancing": 2.0,
+        "image": {"enable_crop_jitter": False, "enable_random_flip": True},
+        "text": {"enable_tag_shuffling": True, "keep_tags_count": 3},
+        "image_variations": 1,
+    }
+    held_out = {"path": "val", "type": "VALIDATION", "image": {}, "text": {}}
+    (tmp_path / "training_concepts/concepts.json").write_text(
+        json.dumps([cats, held_out]), encoding="utf-8"
+    )
+    samples = [
+        {"prompt": "a cat", "diffusion_steps": 20, "cfg_scale": 7, "width": 512},
+        {"prompt": "off", "enabled": False},
+    ]
+    path = tmp_path / "training_presets" / "#my.json"
+    path.write_text(
+        json.dumps(
+            {
+                **SDXL,
+                "concept_file_name": "training_concepts/concepts.json",
+                "samples": samples,
+            }
+        ),
+        encoding="utf-8",
+    )
+    found = import_file(path)
+    assert found.data["concepts"] == [
+        {
+            "path": "C:\\cats",
+            "balancing": 2.0,
+            "enable_random_flip": True,
+            "enable_tag_shuffling": True,
+            "keep_tags_count": 3,
+            "image_variations": 1,
+            "text_variations": 1,
+        }
+    ]
+    assert found.data["validation_concepts"][0]["path"] == "val"
+    assert found.data["samples"] == [
+        {"prompt": "a cat", "seed": 42, "steps": 20, "guidance": 7, "width": 512}
+    ]
+    assert "concepts.0.name" in [entry.key for entry in found.report.entries]
+
+
+def test_a_family_that_is_not_supported_is_one_sentence(tmp_path: Path) -> None:
+    for name, label in (
+        ("STABLE_DIFFUSION_3", "Stable Diffusion 3"),
+        ("QWEN", "Qwen-Image"),
+        ("SOMETHING_NEW", "SOMETHING_NEW"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            _read(tmp_path, model_type=name)
+        text = str(error.value)
+        assert f"is for {label}, but only" in text
+        assert "docs/integrations/onetrainer.md" in text
+        assert "\n" not in text
+
+
+def test_presets_of_a_checkout() -> None:
+    root = os.environ.get("ONETRAINER_ROOT")
+    if not root:
+        pytest.skip("ONETRAINER_ROOT names no checkout")
+    presets = sorted(Path(root, "training_presets").rglob("#*.json"))
+    assert presets
+    for path in presets:
+        found, problem = None, ""
+        try:
+            found = import_file(path)
+        except ConfigError as error:
+            problem = str(error)
+        assert found or "but only LoRAs for" in problem
+        for entry in found.report.entries if found else ():
+            assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
