@@ -439,6 +439,22 @@ def test_the_same_layer_in_two_spellings_counts_once(opened):
         opened(kohya(alpha=torch.tensor(1.0)) | peft)
 
 
+@pytest.mark.parametrize("scale", ["one", "other", "both"])
+def test_a_layer_stored_twice_with_other_dora_scales_is_an_error(opened, scale):
+    """The first of them would be used, and the other scale lost."""
+    lengths = rand(6, 1, seed=3)
+    twice = kohya() | {f"{QUERY}.lora_B.weight": UP, f"{QUERY}.lora_A.weight": DOWN}
+    tensors = dict(twice)
+    if scale != "other":
+        tensors[f"{SGM}.dora_scale"] = lengths
+    if scale != "one":
+        tensors[f"{QUERY}.dora_scale"] = lengths + (scale == "both")
+    with pytest.raises(ModelError, match="are the same layer, but have different"):
+        opened(tensors)
+    both = {f"{SGM}.dora_scale": lengths, f"{QUERY}.dora_scale": lengths[:, 0]}
+    assert only(opened(twice | both)).factors.is_dora
+
+
 @pytest.mark.parametrize("scale", [rand(6, 1), rand(6)])
 def test_a_dora_of_rows(opened, scale):
     layer = only(opened(kohya() | {f"{SGM}.dora_scale": scale}))
