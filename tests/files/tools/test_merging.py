@@ -535,7 +535,7 @@ def test_an_underflow_is_reported(tmp_path):
     out = tmp_path / "out.safetensors"
     report = merge_lora([Part(file, 1e-8)], out)
     (remark,) = report.saved.remarks
-    assert "too small for float16, in which its update deviates by 100%" in remark
+    assert remark.startswith("3 layers have factors that are too small for float16")
     assert report.error == pytest.approx(1)
     report = merge_lora([Part(file, 1e-8)], out, dtype=torch.float32, overwrite=True)
     assert report.saved.remarks == ()

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..._exceptions import ModelError, OutputError
+from ..._wording import counted
 from .._prepare import stored
 from ..peft import adapter_metadata
 from ..streamed import Spec, write_streamed
@@ -53,9 +54,9 @@ NEEDS_SETTINGS = (
 )
 """Message about a file in the key format of peft without a folder."""
 
-# Deviation of the update of a layer that only subnormal numbers cause. A unit of
-# bfloat16 is 0.4 % of a number.
-_COARSE = 0.02
+# Largest value of a factor, in units of the smallest normal number, below which most of
+# its values have few digits or none.
+_SUBNORMAL = 8.0
 _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
 
@@ -170,12 +171,12 @@ def save_lora(
     read += [
         f"{x.path.name}: left out: {x.unknown_text}" for x in inputs if x.unknown_text
     ]
-    if deviation > _COARSE:
-        worst = max(zip(map(relative, lost, norms), order, strict=True))[1]
+    if writer.too_small:
+        count = counted(len(writer.too_small), "layer has", "layers have")
         remarks = [
             *remarks,
-            f"{worst} has values that are too small for {_short(dtype)}, in which its "
-            f"update deviates by {deviation:.0%}. Use float32 as dtype.",
+            f"{count} factors that are too small for {_short(dtype)} and lose digits, "
+            f"for example {writer.too_small[0]}. Use float32 as dtype.",
         ]
     if norms and not any(norms) and not any(x.factors.is_dora for x in written.layers):
         remarks = [*remarks, NO_EFFECT]
@@ -262,6 +263,8 @@ class _Writer:
         self._pair: dict[str, Tensor] = {}
         self.compared: dict[str, tuple[float, float]] = {}
         """Norms of the rounding error and the exact update, by stem."""
+        self.too_small: list[str] = []
+        """Names of layers with a factor below the normal range of the dtype."""
         self.specs = {key: Spec.of(tensor) for key, tensor in self._others.items()}
         for given, layer in zip(plan.file.layers, layers, strict=True):
             for part, (suffix, spec) in _specs(layer, dtype).items():
@@ -305,8 +308,19 @@ class _Writer:
         kept = LoraFactors(up, down, exact)
         plain = LoraFactors(meant.up, meant.down, meant.alpha)
         self.compared[layer.stem] = compared(kept, plain)
+        if self._dtype.itemsize < 4:
+            least = _SUBNORMAL * torch.finfo(self._dtype).tiny
+            largest = _largest(meant.up), _largest(meant.down) * abs(scale)
+            if any(0 < value < least for value in largest):
+                self.too_small.append(layer.name)
         suffixes, stem = layer.suffixes, layer.stem
         return {stem + suffixes["up"]: up, stem + suffixes["down"]: down}
+
+
+def _largest(factor: Tensor) -> float:
+    # 8 bits have no maximum.
+    wide = factor.float() if factor.dtype.itemsize == 1 else factor
+    return float(wide.abs().max())
 
 
 def _specs(layer: LoraLayer, dtype: torch.dtype) -> dict[str, tuple[str, Spec]]:
