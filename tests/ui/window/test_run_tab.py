@@ -77,6 +77,22 @@ def test_ticks_of_the_heat_map_are_at_equal_distances(open_window, run):
     assert {b - a for a, b in itertools.pairwise(places)} == {2}
 
 
+def test_labels_of_sections_never_overlap(open_window, run):
+    run.ranks(10)
+    window = open_window()
+    heat_map = show(window, run).plots.heat_map
+    for height in (700, 200):
+        heat_map.plot.setFixedHeight(height)
+        heat_map.grab()
+        heat_map.name_sections([(0, "a"), (1, "b"), (20, "c"), (80, "d")], 100)
+        room = heat_map.plot.plotItem.vb.height() / 100
+        rows = [row for row, _ in heat_map.plot.getAxis("left")._tickLevels[0]]
+        assert rows[0] == 0
+        apart = [b - a for a, b in itertools.pairwise(rows)]
+        assert min(apart) * room >= heat_map.fontMetrics().height()
+    assert rows[-1] == 80
+
+
 @pytest.mark.parametrize(
     ("count", "most", "apart"),
     [(1, 6, 1), (6, 6, 1), (7, 6, 2), (40, 6, 10), (9, 9, 1)],

@@ -42,8 +42,10 @@ _CAPTIONS = {
     "Effective rank": "Directions in use by the blocks, at most the rank.",
     "Learning rate": "Size of the updates, set by the scheduler.",
 }
+# Opacity of legends, of 255: labels can be read on top of curves.
+_LEGEND_ALPHA = 190
 # Pixels around a plot. pyqtgraph draws the label of the lower axis in the margin.
-MARGINS = (1, 4, 1, 7)
+MARGINS = (1, 4, 10, 7)
 # Pixels for the labels of the left axes, so that the steps are aligned.
 _LEFT = 62
 
@@ -127,6 +129,9 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     plot.setLabel("bottom", "Step")
     plot.getAxis("left").setWidth(_LEFT)
     plot.plotItem.layout.setContentsMargins(*MARGINS)
+    # By default, the label of the last step is omitted if it begins inside of the plot
+    # and ends in the margin.
+    plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
     plot.plotItem.setDownsampling(auto=True, mode="peak")
     plot.plotItem.setClipToView(True)
     plot.plotItem.addLegend(offset=legend, labelTextSize="8pt")
@@ -156,6 +161,9 @@ def style_plot(plot: pg.PlotWidget) -> None:
         item.titleLabel.setText(item.titleLabel.text, color=text.name())
     if item.legend is not None:
         item.legend.setLabelTextColor(text)
+        ground = palette.color(QPalette.ColorRole.Base)
+        ground.setAlpha(_LEGEND_ALPHA)
+        item.legend.setBrush(pg.mkBrush(ground))
     for side in ("left", "bottom"):
         style_axis(item.getAxis(side))
 

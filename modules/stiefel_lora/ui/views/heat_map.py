@@ -46,7 +46,7 @@ class HeatMap(ImagePlot):
         if fresh:
             self.show_axes(True)
             self.label.setText(_HINT)
-            self.name_sections(table.sections(), len(table.blocks) / 9)
+            self.name_sections(table.sections(), len(table.blocks))
 
     def describe(self, column: int, row: int) -> None:
         """Show the values of a block in a measurement."""

@@ -38,6 +38,8 @@ class ImagePlot(QWidget):
     ) -> None:
         super().__init__()
         self._title = title
+        self._sections: list[tuple[int, str]] = []
+        self._rows = 0
         self.plot = pg.PlotWidget()
         self.plot.setMinimumHeight(140)
         self.plot.plotItem.layout.setContentsMargins(*MARGINS)
@@ -65,6 +67,7 @@ class ImagePlot(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.plot, 1)
         column.addWidget(self.label)
+        self.plot.plotItem.vb.sigResized.connect(self._place_sections)
         self.plot.scene().sigMouseMoved.connect(self._hover)
         self.restyle()
 
@@ -102,13 +105,24 @@ class ImagePlot(QWidget):
         ticks = [(float(i) + 0.5, names[i]) for i in at]
         self.plot.getAxis("bottom").setTicks([ticks])
 
-    def name_sections(self, sections: Iterable[tuple[int, str]], apart: float) -> None:
+    def name_sections(self, sections: Iterable[tuple[int, str]], rows: int) -> None:
         """Set the row labels: the name of each section at its first row.
 
-        Labels that are closer than ``apart`` rows to the previous one are omitted.
+        Labels for which there is too little room below the previous one are omitted.
+
+        Args:
+            sections: first row and name of each section.
+            rows: number of all rows.
         """
-        ticks, free = [], -1.0
-        for row, name in sections:
+        self._sections, self._rows = list(sections), rows
+        self._place_sections()
+
+    def _place_sections(self) -> None:
+        height = self.plot.plotItem.vb.height()
+        apart = self._rows * self.fontMetrics().height() / max(height, 1)
+        ticks: list[tuple[float, str]] = []
+        free = -1.0
+        for row, name in self._sections:
             if row >= free:
                 ticks.append((float(row), name))
                 free = row + apart

@@ -43,7 +43,7 @@ class Spectrum(ImagePlot):
         self.draw(entry.levels, 1)
         columns, rows = entry.levels.shape
         self.name_columns([str(i + 1) for i in range(columns)], 9)
-        self.name_sections(entry.sections, rows / 24)
+        self.name_sections(entry.sections, rows)
 
     def hovered(self, column: int, row: int) -> None:
         """Return the text for the singular value below the mouse."""
