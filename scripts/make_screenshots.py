@@ -59,6 +59,7 @@ def _draw(theme: str, run: Path, into: Path) -> None:
     app = make_application()
     apply_theme(theme)
     window = MainWindow(Memory(theme=theme, size=list(SIZE), first=False))
+    window.machine.enabled = False
     window.restore()
     window.open_file(run / "config.json")
     window.runs.show(run.resolve())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 
@@ -128,6 +129,8 @@ def test_the_list_shows_progress_and_time_left(queue):
     listed = run("queue", "list").stdout
     assert f"3/{job.steps} (0 %)" in listed
     assert "time left" in listed
+    (row,) = [line for line in listed.splitlines() if "│ running" in line]
+    assert re.search(r" \d+:\d\d ", row)
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "200"])

@@ -138,6 +138,7 @@ def test_the_status_is_visible_on_every_other_tab(open_window, run):
             assert not status.isVisible()
             continue
         assert status.isVisible()
+        assert window.isAncestorOf(status)
         assert status.title.text() == "cats: running"
         assert status.bar.text() == "30 %"
         assert "step 30/100" in status.figures.text()
