@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,18 @@ def pytest_pycollect_makemodule(
     if missing_library():
         return _Skipped.from_parent(parent, path=module_path)
     return None
+
+
+@pytest.fixture(autouse=True)
+def deleted_windows() -> Iterator[None]:
+    """Delete the widgets of a test, which Qt would keep until an event loop runs.
+
+    Each change of the theme styles all of them: it would take longer with every test.
+    """
+    yield
+    from PySide6.QtCore import QCoreApplication, QEvent
+
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
 
 
 @pytest.fixture
