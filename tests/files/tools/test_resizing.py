@@ -16,7 +16,15 @@ from typer.testing import CliRunner
 from helpers.lora_files import SPELLINGS, dense, dense_of, make, stack, write
 from stiefel_lora import _commands
 from stiefel_lora._exceptions import ModelError, OptionError, OutputError
-from stiefel_lora.files import LoraFactors, Target, open_lora, resize_lora, streamed
+from stiefel_lora.files import (
+    LoraFactors,
+    Part,
+    Target,
+    merge_lora,
+    open_lora,
+    resize_lora,
+    streamed,
+)
 from stiefel_lora.files.tools.differences import difference, update_norm
 from stiefel_lora.files.tools.resizing import resized
 
@@ -176,6 +184,23 @@ def test_a_maximum_rank_leaves_the_size_and_the_error_to_other_layers(tmp_path):
     held = resize_lora(file, out, Target(total_error=0.502, rank=6), overwrite=True)
     assert [row.rank for row in held.layers] == [6, 5]
     assert held.total_error <= 0.502
+
+
+def test_an_error_that_a_rank_prevents_is_reported(tmp_path):
+    file, out = write(tmp_path / "in.safetensors", make()), tmp_path / "o.safetensors"
+    for goal in ({"total_error": 0.01}, {"error": 0.01}):
+        report = resize_lora(file, out, Target(rank=1, **goal), overwrite=True)
+        (remark,) = report.saved.remarks
+        name = next(iter(goal)).replace("_", "-")
+        assert remark.startswith(f"--{name}: 0.01 is not reached at --rank 1")
+        merged = merge_lora([Part(file)], out, Target(rank=1, **goal), overwrite=True)
+        assert merged.saved.remarks[0] == remark
+        enough = resize_lora(file, out, Target(rank=9, **goal), overwrite=True)
+        assert enough.saved.remarks == ()
+    report = resize_lora(
+        file, out, Target(total_error=0.0), dtype=torch.bfloat16, overwrite=True
+    )
+    assert report.saved.remarks == ()
 
 
 def test_caps_of_sigma_and_norm(tmp_path):

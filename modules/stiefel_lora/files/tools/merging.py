@@ -34,7 +34,7 @@ from .open_lora import with_family
 from .output_path import check_output
 from .planned import Planned, announced
 from .products import Method, ProductPlan, plan_products
-from .resizing import Target, plan_resize
+from .resizing import Target, missed_goals, plan_resize
 from .respell import SPELLINGS, in_layout_of, is_fused, respelled
 from .save_lora import NO_EFFECT, Lineage, Saved, save_lora
 from .sections import section_of
@@ -192,7 +192,11 @@ def merge_lora(
         remarks = (*other, _NOTHING_LEFT)
         deviation = relative(math.hypot(*saved.differences), whole)
         saved = dataclasses.replace(saved, deviation=deviation, remarks=remarks)
-    return MergeReport(relative(math.hypot(*lost), whole), norm, weighted, saved)
+    error = relative(math.hypot(*lost), whole)
+    if target is not None:
+        worst = max(map(relative, lost, sizes), default=0.0)
+        saved = saved.with_remarks(missed_goals(target, error, worst))
+    return MergeReport(error, norm, weighted, saved)
 
 
 def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:

@@ -33,6 +33,7 @@ __all__ = [
     "LayerError",
     "ResizeReport",
     "Target",
+    "missed_goals",
     "plan_resize",
     "resize_lora",
     "resized",
@@ -40,6 +41,8 @@ __all__ = [
 
 # Reserve for the lineage of one parent, if it is not known.
 _LINEAGE = 1024
+# Tolerance of an error for rounding to 16 bits.
+_ROUNDED = 5e-3
 # Reserve for changed entries of the metadata.
 _SLACK = 128
 # Bytes of an entry of the header without its key and its numbers.
@@ -178,7 +181,30 @@ def resize_lora(
     layers = [_compared(layer, stored[layer.key]) for layer in file.layers]
     lost = math.hypot(*(layer.error * layer.norm for layer in layers))
     total = math.hypot(*(layer.norm for layer in layers))
-    return ResizeReport(tuple(layers), relative(lost, total), saved)
+    error = relative(lost, total)
+    worst = max((layer.error for layer in layers), default=0.0)
+    saved = saved.with_remarks(missed_goals(target, error, worst))
+    return ResizeReport(tuple(layers), error, saved)
+
+
+def missed_goals(target: Target, error: float, worst: float = 0.0) -> list[str]:
+    """Return a message if a maximum rank prevents an error that was requested.
+
+    Args:
+        target: target of the result.
+        error: relative error of the whole LoRA.
+        worst: largest relative error of a layer.
+    """
+    if target.rank is None:
+        return []
+    goals = {"total_error": error, "error": worst}
+    return [
+        f"{_option(name)}: {getattr(target, name):g} is not reached at --rank "
+        f"{target.rank}, and the error is {found:.3g}."
+        for name, found in goals.items()
+        if getattr(target, name) is not None
+        and found > getattr(target, name) + _ROUNDED
+    ]
 
 
 def resized(file: LoraFile, target: Target, *, itemsize: int = 4) -> LoraFile:
