@@ -226,7 +226,7 @@ def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
     assert "concepts.0.name" in [entry.key for entry in found.report.entries]
 
 
-def test_a_family_that_is_not_supported_is_one_sentence(tmp_path: Path) -> None:
+def test_a_family_that_is_not_supported_is_one_line(tmp_path: Path) -> None:
     for name, label in (
         ("STABLE_DIFFUSION_3", "Stable Diffusion 3"),
         ("QWEN", "Qwen-Image"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from stiefel_lora import ConfigError
 from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported, import_file, import_words
+from stiefel_lora.config.importing.key_walk import UNKNOWN
 from stiefel_lora.config.importing.prompt_flags import read_prompt
 
 SDXL = "C:\\models\\base.safetensors"
@@ -278,7 +280,7 @@ def test_flags_of_prompts_differ_for_flux() -> None:
         (["a.py", "--config_file", "gone.toml"], "gone.toml does not exist"),
     ],
 )
-def test_what_cannot_be_imported_is_one_sentence(
+def test_what_cannot_be_imported_is_one_line(
     words: list[str], problem: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
@@ -302,7 +304,7 @@ def test_what_cannot_be_imported_is_one_sentence(
         ("a.txt", "x.py --a 'b", "a quotation mark is not closed"),
     ],
 )
-def test_bad_files_are_one_sentence(
+def test_bad_files_are_one_line(
     tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
@@ -310,3 +312,14 @@ def test_bad_files_are_one_sentence(
         import_file(tmp_path / name)
     assert problem in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_presets_of_a_checkout() -> None:
+    root = os.environ.get("KOHYA_SS_ROOT")
+    if not root:
+        pytest.skip("KOHYA_SS_ROOT names no checkout")
+    presets = sorted(Path(root, "presets", "lora").glob("*.json"))
+    assert presets
+    for path in presets:
+        for entry in import_file(path).report.entries:
+            assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from stiefel_lora.config import load_config
 from stiefel_lora.config.importing import Imported, import_file
+from stiefel_lora.config.importing.ai_toolkit_data import DATASET as AI_DATASET
+from stiefel_lora.config.importing.ai_toolkit_rules import PROCESS
+from stiefel_lora.config.importing.from_ai_toolkit import from_ai_toolkit
 from stiefel_lora.config.importing.from_kohya_gui import (
     _NETWORK_ARGS,
     GUI_RULES,
@@ -90,6 +93,7 @@ def check(source: dict[str, Any], found: Imported, folder: Path) -> None:
             {*ROOT_RULES, *SUBSET, *PARTS, *GUI_RULES, *RENAMED, *_NETWORK_ARGS}
             | {"LoRA_type"},
         ),
+        ("ai_toolkit", {*PROCESS, *(f"datasets.{key}" for key in AI_DATASET)}),
         (
             "onetrainer",
             {
@@ -108,7 +112,9 @@ def check(source: dict[str, Any], found: Imported, folder: Path) -> None:
 def test_every_key_of_the_program_has_a_rule(program: str, known: set[str]) -> None:
     def has_rule(key: str) -> bool:
         # A rule for a key includes everything below it.
-        return key in known or key.partition(".")[0] in known
+        parts = key.split(".")
+        above = {".".join(parts[: number + 1]) for number in range(len(parts))}
+        return bool(above & known)
 
     assert [key for key in names(program) if not has_rule(key)] == []
 
@@ -222,6 +228,29 @@ def test_any_configuration_of_onetrainer(
     for name in ("concept_file_name", "sample_definition_file_name"):
         source.pop(name, None)
     check(source, from_onetrainer(source, folder=folder, family="sdxl"), folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*names("ai_toolkit"), "surprise"]), VALUES, max_size=25
+    )
+)
+def test_any_job_of_ai_toolkit(
+    tmp_path_factory: pytest.TempPathFactory, flat: dict[str, Any]
+) -> None:
+    process: dict[str, Any] = {}
+    dataset: dict[str, Any] = {}
+    for key, value in flat.items():
+        if key.startswith("datasets."):
+            dataset[key.partition(".")[2]] = value
+        elif not key.startswith(("sample.samples", "sample.prompts")):
+            _put(process, key, value)
+    process |= {"datasets": [dataset]} if dataset else {}
+    source = {"job": "extension", "config": {"name": "a", "process": [process]}}
+    folder = tmp_path_factory.mktemp("ai")
+    found = from_ai_toolkit(source, path=folder / "a.yaml", family="sdxl")
+    check(source, found, folder)
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..._exceptions import ConfigError
 from ..path_text import expanded
+from .from_ai_toolkit import from_ai_toolkit, is_ai_toolkit
 from .from_kohya_gui import from_kohya_gui, is_kohya_gui
 from .from_onetrainer import from_onetrainer, is_onetrainer
 from .from_sd_scripts import from_sd_scripts, is_sd_scripts
@@ -68,6 +69,8 @@ def _imported(data: Mapping[str, Any], path: Path, family: str | None) -> Import
     kind = path.suffix.lower()
     if kind == ".toml" and is_sd_scripts(data):
         return from_sd_scripts(data, folder=path.parent, family=family)
+    if is_ai_toolkit(data):
+        return from_ai_toolkit(data, path=path, family=family)
     if is_kohya_gui(data):
         return from_kohya_gui(data, folder=path.parent, family=family)
     if is_onetrainer(data):

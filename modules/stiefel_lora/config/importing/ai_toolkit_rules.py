@@ -1,0 +1,425 @@
+"""Rules of ai-toolkit: network, train, save, sample, datasets and model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..foreign import reasons as why
+from .ai_toolkit_names import IDLE, MORE, UNIT, WITHOUT
+from .key_rules import Result, Rule, Scope, ignore, left, mapped, take, took, turned
+from .optimizer_names import FoundOptimizer, find_optimizer, took_options
+
+__all__ = ["DEFAULTS", "PROCESS", "SAMPLE", "option_rules"]
+
+_DTYPES = {
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "float": "float32",
+    "float16": "float16",
+    "float32": "float32",
+    "fp16": "float16",
+    "fp32": "float32",
+}
+_STEPS = 1000
+_EPS = 1e-6
+_OTHER_LOSSES = ("mse", "mae")
+
+DEFAULTS: dict[str, Any] = {
+    "model.dtype": "float16",
+    "network.linear": 4,
+    "network.linear_alpha": 1.0,
+    "network.type": "lora",
+    "save.dtype": "float16",
+    "save.push_to_hub": ignore(why.CLOUD),
+    "save.save_every": 1000,
+    "sample.sample_every": 100,
+    "train.dtype": "fp32",
+    "train.gradient_checkpointing": True,
+    "train.lr": 1e-6,
+    "train.optimizer": "adamw",
+    "train.steps": 1000,
+    "train.timestep_type": "sigmoid",
+}
+
+
+def optimizer_of(scope: Scope) -> FoundOptimizer:
+    """Return the optimizer, with the epsilon that ai-toolkit sets."""
+    name = str(scope.get("train.optimizer"))
+    given = scope.get("train.optimizer_params", {})
+    options = dict(given) if isinstance(given, dict) else {}
+    if name.lower().startswith("automagic"):
+        return find_optimizer(f"{name} of ai-toolkit", {})
+    if name.lower() == "adafactor":
+        fixed = {"relative_step": False, "scale_parameter": False}
+        options = {**fixed, "warmup_init": False, **options}
+    if name.lower() in ("adam", "adamw", "adamw8bit", "prodigy"):
+        options = {"eps": _EPS, **options}
+    return find_optimizer(name, options)
+
+
+def option_rules(scope: Scope) -> dict[str, Rule]:
+    """Return a rule for each option of the optimizer, whose names are not fixed."""
+    given = scope.get("train.optimizer_params", {})
+    found = optimizer_of(scope)
+
+    def rule_of(name: str) -> Rule:
+        def rule(scope: Scope, value: Any) -> Result:
+            if not found.is_same or name in found.lost:
+                return left(f"the optimizer {found.setting['name']} has no such option")
+            return took_options(found, {name: value})
+
+        return rule
+
+    names = given if isinstance(given, dict) else ()
+    return {f"train.optimizer_params.{name}": rule_of(str(name)) for name in names}
+
+
+def _optimizer(scope: Scope, value: Any) -> Result:
+    found = optimizer_of(scope)
+    return turned(found.note, {"optimizer": found.setting}, matters=not found.is_same)
+
+
+def _rate(scope: Scope, value: Any) -> Result:
+    if scope.has("train.unet_lr"):
+        return left("unet_lr is used instead", matters=False)
+    return _own_rate(scope, value)
+
+
+def _own_rate(scope: Scope, value: Any) -> Result:
+    if not optimizer_of(scope).is_same:
+        return left("its unit is that of another optimizer")
+    return took("learning_rate", float(value))
+
+
+def _accumulation(scope: Scope) -> int:
+    return max(1, int(scope.get("train.gradient_accumulation_steps", 1) or 1))
+
+
+def _in_steps(key: str) -> Rule:
+    """Return a rule for a number of batches, some of which are one step here."""
+
+    def rule(scope: Scope, value: Any) -> Result:
+        number = int(value)
+        if key == "sample_every" and scope.get("train.disable_sampling"):
+            return left("disable_sampling is set", matters=False)
+        batches = _accumulation(scope)
+        if batches == 1 or not number:
+            return took(key, number)
+        note = "steps of the optimizer instead of batches"
+        return turned(note, {key: max(1, round(number / batches))})
+
+    return rule
+
+
+def _accumulated(scope: Scope, value: Any) -> Result:
+    """Translate gradient_accumulation and gradient_accumulation_steps, a product."""
+    whole = _accumulation(scope) * int(scope.get("train.gradient_accumulation", 1) or 1)
+    if whole == value:
+        return took("gradient_accumulation_steps", whole)
+    return turned("a product", {"gradient_accumulation_steps": whole})
+
+
+def _network(scope: Scope, value: Any) -> Result:
+    sets: dict[str, Any] = {"layer_filter_preset": "full"}
+    if scope.family == "flux":
+        sets = {"layer_filter": ["transformer_blocks"]}
+    if scope.get("network.network_kwargs.only_if_contains"):
+        sets = {}
+    if str(value).lower() == "lora":
+        return turned("all linear layers", sets)
+    note = f"trained as a LoRA, because {why.ADAPTERS}"
+    return turned(note, sets, matters=True)
+
+
+def _alpha(scope: Scope, value: Any) -> Result:
+    rank = int(scope.get("network.rank") or scope.get("network.linear"))
+    found = optimizer_of(scope)
+    if found.owns_scale:
+        note = f"{found.setting['name']} controls the scale, so alpha is the rank"
+        return turned(note, {"lora_alpha": rank})
+    return took("lora_alpha", float(value))
+
+
+def _only_if(scope: Scope, value: Any) -> Result:
+    names = [str(part) for part in (value if isinstance(value, list) else [value])]
+    names = [name.removeprefix("transformer.").removeprefix("unet.") for name in names]
+    return turned("names in diffusers", {"layer_filter": names})
+
+
+def _conv(scope: Scope, value: Any) -> Result:
+    if scope.family == "flux":
+        return left("FLUX has no convolutions", matters=False)
+    return took("conv_rank", int(value))
+
+
+def _weights(scope: Scope, value: Any) -> Result:
+    return turned("a list of files", {"lora_model_name": [str(value)]})
+
+
+def _timesteps(scope: Scope, value: Any) -> Result:
+    if scope.family != "flux":
+        return left("is only used by flow matching", matters=False)
+    if value == "sigmoid":
+        note = "the sigmoid of a normal distribution"
+        return turned(note, {"timestep_distribution": "logit_normal"})
+    if value == "linear":
+        return turned("", {"timestep_distribution": "uniform"})
+    if value in ("shift", "flux_shift"):
+        sets = {"timestep_distribution": "uniform", "dynamic_timestep_shifting": True}
+        return turned("the shift depends on the image size", sets)
+    return left(why.TIMESTEPS)
+
+
+def _min_snr(scope: Scope, value: Any) -> Result:
+    if scope.family == "flux" or not value:
+        return left("has no effect with this value", matters=False)
+    sets = {"loss_weight_fn": "min_snr_gamma", "loss_weight_strength": float(value)}
+    return turned("gamma of the loss weights", sets)
+
+
+def _loss(scope: Scope, value: Any) -> Result:
+    if value == "mse":
+        return left("the squared error is the default", matters=False)
+    if value == "mae":
+        return turned("", {"mse_strength": 0.0, "mae_strength": 1.0})
+    return left(why.LOSSES)
+
+
+def _lowest(scope: Scope, value: Any) -> Result:
+    if not float(value):
+        return left("has no effect with this value", matters=False)
+    return turned("a fraction", {"min_noising_strength": float(value) / _STEPS})
+
+
+def _highest(scope: Scope, value: Any) -> Result:
+    if float(value) >= _STEPS - 1:
+        return left("has no effect with this value", matters=False)
+    return turned("a fraction", {"max_noising_strength": (float(value) + 1) / _STEPS})
+
+
+def _text(scope: Scope, value: Any) -> Result:
+    if not value:
+        return turned("", {"train_text_encoder": False})
+    sets: dict[str, Any] = {"train_text_encoder": True}
+    if scope.family == "sdxl":
+        sets["train_text_encoder_2"] = True
+    rate = scope.get("train.text_encoder_lr")
+    if rate and optimizer_of(scope).is_same:
+        sets |= {
+            f"{key.removeprefix('train_')}_learning_rate": float(rate)
+            for key in [*sets]
+        }
+    return turned("all CLIP text encoders", sets)
+
+
+def _text_rate(scope: Scope, value: Any) -> Result:
+    if not scope.get("train.train_text_encoder"):
+        return left("they are not trained", matters=False)
+    return left("see train_text_encoder", matters=False)
+
+
+def _ema(scope: Scope, value: Any) -> Result:
+    if not value:
+        return turned("", {"ema": "off"})
+    sets = {"ema": "gpu", "ema_update_step_interval": 1}
+    return turned("updated in every step", sets)
+
+
+def _decay(scope: Scope, value: Any) -> Result:
+    if not scope.get("train.ema_config.use_ema"):
+        return left("use_ema is off", matters=False)
+    return took("ema_decay", float(value))
+
+
+def _attention(scope: Scope, value: Any) -> Result:
+    if not value:
+        return left("has no effect with this value", matters=False)
+    return turned("", {"attention_mechanism": "xformers"})
+
+
+def _quantize(scope: Scope, value: Any) -> Result:
+    if not value:
+        return left("has no effect with this value", matters=False)
+    return left("weight_dtype int8 or nfloat4 save as much memory")
+
+
+def _encoder(scope: Scope, value: Any) -> Result:
+    if scope.family != "flux":
+        return left("is only used for FLUX", matters=False)
+    return took("text_encoder_2_model_name", str(value))
+
+
+def _prompts(scope: Scope, value: Any) -> Result:
+    """Return a sample for each prompt, with the settings of the section."""
+    prompts = [str(prompt) for prompt in value if str(prompt).strip()]
+    samples = []
+    for number, prompt in enumerate(prompts):
+        seed = int(scope.get("sample.seed", 0))
+        walks = scope.get("sample.walk_seed", False)
+        samples.append({"prompt": prompt, "seed": seed + number * bool(walks)})
+        samples[-1] |= _shared(scope)
+    return turned("with the settings of this section", {"samples": samples})
+
+
+def _shared(scope: Scope) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "width": int(scope.get("sample.width", 512)),
+        "height": int(scope.get("sample.height", 512)),
+        "steps": int(scope.get("sample.sample_steps", 20)),
+        "guidance": float(scope.get("sample.guidance_scale", 7)),
+    }
+    negative = scope.get("sample.neg")
+    if negative and scope.family != "flux":
+        found["negative_prompt"] = str(negative)
+    return found
+
+
+def _objects(scope: Scope, value: Any) -> Result:
+    whole = Scope({"prompts": []}, {}, scope.family)
+    samples = []
+    for item in value:
+        own = {name: item[key] for key, name in SAMPLE.items() if item.get(key)}
+        if whole.family == "flux":
+            own.pop("negative_prompt", None)
+        seed = int(scope.get("sample.seed", 0))
+        samples.append({"seed": seed, **_shared(scope), **own})
+    lost = sorted({key for item in value for key in item} - set(SAMPLE))
+    note = f"without {', '.join(lost)}" if lost else "with the settings of this section"
+    found = [sample for sample in samples if sample.get("prompt")]
+    return turned(note, {"samples": found})
+
+
+SAMPLE = {
+    "prompt": "prompt",
+    "neg": "negative_prompt",
+    "width": "width",
+    "height": "height",
+    "seed": "seed",
+    "guidance_scale": "guidance",
+    "sample_steps": "steps",
+}
+"""Keys of a sample, and the settings of a sample here."""
+
+_PART_OF_SAMPLES = ignore("is part of the samples", matters=False)
+
+_OWN: dict[str, Rule] = {
+    "adapter": ignore(why.CONDITIONS),
+    "device": take("device", str),
+    "model.arch": ignore("sets the model family", matters=False),
+    "model.dtype": mapped("weight_dtype", _DTYPES, "unknown data type"),
+    "model.ignore_if_contains": ignore("weight_dtype applies to all layers"),
+    "model.only_if_contains": ignore("weight_dtype applies to all layers"),
+    "model.is_flux": ignore("sets the model family", matters=False),
+    "model.is_v_pred": lambda scope, value: (
+        turned("", {"prediction_type": "v_prediction"})
+        if value
+        else left("the prediction type is read from the model", matters=False)
+    ),
+    "model.is_xl": ignore("sets the model family", matters=False),
+    "model.name_or_path": take("base_model_name", str),
+    "model.qtype": ignore("is part of quantize", matters=False),
+    "model.qtype_te": ignore("is part of quantize_te", matters=False),
+    "model.quantize": _quantize,
+    "model.quantize_te": _quantize,
+    "model.te_name_or_path": _encoder,
+    "model.unet_path": take("unet_model_name", str),
+    "model.vae_path": take("vae_model_name", str),
+    "network.alpha": ignore("linear_alpha is used", matters=False),
+    "network.conv": _conv,
+    "network.conv_alpha": ignore("the ratio of alpha and rank is that of other layers"),
+    "network.linear": take("lora_rank", int),
+    "network.linear_alpha": _alpha,
+    "network.network_kwargs.only_if_contains": _only_if,
+    "network.network_kwargs.ignore_if_contains": ignore(
+        "layer_filter selects layers, and leaves out no others"
+    ),
+    "network.pretrained_lora_path": _weights,
+    "network.rank": take("lora_rank", int),
+    "network.transformer_only": ignore(
+        "layers outside the blocks are not included", (True,)
+    ),
+    "network.type": _network,
+    "performance_log_every": ignore(why.LOGS),
+    "sample.prompts": _prompts,
+    "sample.sample_every": _in_steps("sample_every"),
+    "sample.samples": _objects,
+    **{
+        f"sample.{key}": _PART_OF_SAMPLES
+        for key in (
+            "guidance_scale",
+            "height",
+            "neg",
+            "sample_steps",
+            "seed",
+            "walk_seed",
+            "width",
+        )
+    },
+    "save.dtype": mapped("output_dtype", _DTYPES, "unknown data type"),
+    "save.max_step_saves_to_keep": take("keep_checkpoints", int),
+    "save.push_to_hub": ignore(why.CLOUD),
+    "save.save_every": _in_steps("checkpoint_every"),
+    "save.save_format": ignore("LoRA files are always .safetensors", matters=False),
+    "slider": ignore(why.LOSSES),
+    "sqlite_db_path": ignore(why.LOGS),
+    "train.attention_backend": ignore("sdp is used", ("native",), matters=False),
+    "train.batch_size": take("batch_size", int),
+    "train.bypass_guidance_embedding": ignore("guidance_scale is an input of FLUX"),
+    "train.cfg_scale": ignore(why.LOSSES, UNIT),
+    "train.content_or_style": ignore(why.TIMESTEPS, ("balanced",)),
+    "train.disable_sampling": ignore("sets sample_every to 0", matters=False),
+    "train.dtype": mapped("train_dtype", _DTYPES, "unknown data type"),
+    "train.ema_config.ema_decay": _decay,
+    "train.ema_config.param_multiplier": ignore("the average is simple", UNIT),
+    "train.ema_config.use_ema": _ema,
+    "train.ema_config.use_feedback": ignore("the average is not fed back"),
+    "train.gradient_accumulation": _accumulated,
+    "train.gradient_accumulation_steps": _accumulated,
+    "train.gradient_checkpointing": take("gradient_checkpointing", bool),
+    "train.loss_type": _loss,
+    "train.lr": _rate,
+    "train.lr_scheduler": mapped(
+        "learning_rate_scheduler",
+        {"constant": "constant", "cosine": "cosine"},
+        why.SCHEDULES,
+    ),
+    "train.max_denoising_steps": _highest,
+    "train.max_grad_norm": take("clip_grad_norm", float),
+    "train.min_denoising_steps": _lowest,
+    "train.min_snr_gamma": _min_snr,
+    "train.noise_offset": take("offset_noise_weight", float),
+    "train.noise_scheduler": ignore("is that of the model family", matters=False),
+    "train.num_train_timesteps": ignore(why.TIMESTEPS, (1000,)),
+    "train.optimizer": _optimizer,
+    "train.optimizer_params": ignore("it is empty", matters=False),
+    "train.sdp": ignore("sdp is the default", matters=False),
+    "train.snr_gamma": _min_snr,
+    "train.steps": _in_steps("steps"),
+    "train.text_encoder_lr": _text_rate,
+    "train.timestep_type": _timesteps,
+    "train.train_text_encoder": _text,
+    "train.train_turbo": ignore(why.TIMESTEPS),
+    "train.train_unet": ignore("the denoiser is always trained", (True,)),
+    "train.unet_lr": _own_rate,
+    "train.xformers": _attention,
+    "trigger_word": take("trigger_word", str),
+    "training_folder": take("output_dir", str),
+    "type": ignore("a LoRA is trained", matters=False),
+}
+_SECTIONS = ("logging", "model", "network", "sample", "save", "train")
+
+PROCESS: dict[str, Rule] = {
+    **{
+        f"{section}.{name}": ignore(reason, UNIT)
+        for section in _SECTIONS
+        for name, reason in WITHOUT.items()
+    },
+    **{
+        name: ignore(reason, UNIT, matters=False if name in IDLE else None)
+        for reason, names in MORE.items()
+        for name in names.split()
+    },
+    "model.compile": take("compile", bool),
+    **_OWN,
+}
+"""Rules of a process, by section and key."""

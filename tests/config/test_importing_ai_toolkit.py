@@ -1,0 +1,206 @@
+"""Import of jobs of ai-toolkit."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stiefel_lora import ConfigError
+from stiefel_lora.config.importing import Imported, import_file
+from stiefel_lora.config.importing.key_walk import UNKNOWN
+
+yaml = pytest.importorskip("yaml")
+
+
+def _read(folder: Path, **sections: Any) -> Imported:
+    process = {
+        "type": "sd_trainer",
+        "model": {"name_or_path": "black-forest-labs/FLUX.1-dev", "is_flux": True},
+        **sections,
+    }
+    job = {"job": "extension", "config": {"name": "my_lora", "process": [process]}}
+    path = folder / "job.yaml"
+    # JSON is YAML.
+    path.write_text(json.dumps(job), encoding="utf-8")
+    return import_file(path)
+
+
+def _lost(found: Imported) -> list[str]:
+    place = "config.process.0."
+    return [entry.key.removeprefix(place) for entry in found.report.differences]
+
+
+def test_a_usual_job_for_flux(tmp_path: Path) -> None:
+    found = _read(
+        tmp_path,
+        training_folder="output",
+        trigger_word="ohwx",
+        network={"type": "lora", "linear": 16, "linear_alpha": 16},
+        save={"dtype": "float16", "save_every": 250, "max_step_saves_to_keep": 4},
+        datasets=[
+            {
+                "folder_path": "D:\\cats",
+                "caption_ext": "txt",
+                "caption_dropout_rate": 0.05,
+                "shuffle_tokens": True,
+                "cache_latents_to_disk": True,
+                "resolution": [512, 768],
+                "num_repeats": 3,
+            }
+        ],
+        train={
+            "batch_size": 1,
+            "steps": 2000,
+            "gradient_accumulation_steps": 4,
+            "optimizer": "adamw8bit",
+            "optimizer_params": {"weight_decay": 0.1},
+            "lr": 1e-4,
+            "ema_config": {"use_ema": True, "ema_decay": 0.99},
+            "dtype": "bf16",
+        },
+        sample={
+            "sample_every": 500,
+            "width": 768,
+            "height": 1024,
+            "prompts": ["a cat", "a dog of [name]"],
+            "neg": "bad",
+            "seed": 42,
+            "walk_seed": True,
+            "guidance_scale": 4,
+            "sample_steps": 20,
+        },
+    )
+    data = found.data
+    assert data["run_name"] == "my_lora"
+    # 2000 batches are 500 steps of 4 batches.
+    assert (data["steps"], data["sample_every"]) == (500, 125)
+    assert data["gradient_accumulation_steps"] == 4
+    assert data["concepts"] == [
+        {
+            "path": "D:\\cats",
+            "repeats": 3,
+            "enable_tag_shuffling": True,
+            "caption_dropout_rate": 0.05,
+        }
+    ]
+    assert data["resolution"] == 768
+    assert data["optimizer"] == {
+        "name": "adamw_8bit",
+        "weight_decay": 0.1,
+        "eps": 1e-6,
+    }
+    assert (data["ema"], data["ema_update_step_interval"]) == ("gpu", 1)
+    assert data["timestep_distribution"] == "logit_normal"
+    assert data["layer_filter"] == ["transformer_blocks"]
+    first, second = data["samples"]
+    assert first == {
+        "prompt": "a cat",
+        "seed": 42,
+        "steps": 20,
+        "guidance": 4,
+        "width": 768,
+        "height": 1024,
+    }
+    assert (second["prompt"], second["seed"]) == ("a dog of my_lora", 43)
+    assert _lost(found) == ["datasets.0.resolution"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "wanted"),
+    [
+        ({"network": {"type": "lora", "rank": 8, "alpha": 4}}, (8, 4)),
+        ({"network": {"type": "lora", "linear": 8}}, (8, 1)),
+        ({}, (4, 1)),
+    ],
+)
+def test_rank_and_alpha(
+    tmp_path: Path, sections: dict[str, Any], wanted: tuple[int, int]
+) -> None:
+    data = _read(tmp_path, **sections).data
+    assert (data["lora_rank"], data["lora_alpha"]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("train", "wanted"),
+    [
+        ({"timestep_type": "linear"}, {"timestep_distribution": "uniform"}),
+        ({"timestep_type": "flux_shift"}, {"dynamic_timestep_shifting": True}),
+        ({"min_denoising_steps": 100}, {"min_noising_strength": 0.1}),
+        ({"max_denoising_steps": 499}, {"max_noising_strength": 0.5}),
+        ({"loss_type": "mae"}, {"mse_strength": 0, "mae_strength": 1}),
+        ({"unet_lr": 2e-4, "lr": 1e-4}, {"learning_rate": 2e-4}),
+        ({"disable_sampling": True}, {"sample_every": None}),
+        ({"gradient_checkpointing": False}, {"gradient_checkpointing": None}),
+        ({"gradient_accumulation": 2}, {"gradient_accumulation_steps": 2}),
+    ],
+)
+def test_values_keep_their_meaning(
+    tmp_path: Path, train: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    data = _read(tmp_path, train=train).data
+    assert {key: data.get(key) for key in wanted} == wanted
+
+
+def test_what_has_no_counterpart_is_reported(tmp_path: Path) -> None:
+    found = _read(
+        tmp_path,
+        network={"type": "lokr", "linear": 4},
+        train={"optimizer": "automagic", "lr": 1e-4, "timestep_type": "weighted"},
+        novelty=1,
+    )
+    assert set(_lost(found)) == {
+        "network.type",
+        "train.optimizer",
+        "train.lr",
+        "train.timestep_type",
+        "novelty",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: 1\n", "is no configuration of ai-toolkit"),
+        ("- 1\n", "it has no keys"),
+        ("a: [1\nb: 2\n", "is not valid YAML at line 2"),
+        ("job: generate\nconfig: {process: [{type: x}]}\n", "is no training job"),
+        ("job: train\nconfig: {process: []}\n", "is no training job"),
+        (
+            "job: train\nconfig: {process: [{model: {arch: wan21}}]}\n",
+            "is for Wan 2.1, but only LoRAs for",
+        ),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        import_file(tmp_path / "a.yaml")
+    assert problem in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_host_is_one_that_trains_the_family(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"inside musubi-tuner.*musubi-tuner\.md"):
+        _read(tmp_path, model={"name_or_path": "x", "arch": "wan22_14b"})
+
+
+def test_examples_of_a_checkout() -> None:
+    root = os.environ.get("AI_TOOLKIT_ROOT")
+    if not root:
+        pytest.skip("AI_TOOLKIT_ROOT names no checkout")
+    examples = sorted(Path(root, "config", "examples").glob("train_lora*.yaml"))
+    assert examples
+    for path in examples:
+        found, problem = None, ""
+        try:
+            found = import_file(path)
+        except ConfigError as error:
+            problem = str(error)
+        # One of them is not valid YAML.
+        assert found or "but only LoRAs for" in problem or "valid YAML" in problem
+        for entry in found.report.entries if found else ():
+            assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
