@@ -24,7 +24,7 @@ SIZE = (1180, 800)
 # Sufficient for text, with a quarter of the file size.
 COLORS = 256
 # Tabs with images, which need all colors.
-IMAGED = ("ui_data", "ui_run")
+IMAGED = ("ui_data", "ui_run", "ui_lora_files")
 
 
 def main() -> int:

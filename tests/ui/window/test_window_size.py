@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from PySide6.QtCore import QPoint, QRect, QSize
-from PySide6.QtWidgets import QLabel
+from PySide6.QtWidgets import QLabel, QScrollArea
 
 from helpers.written_run import WrittenRun
 from stiefel_lora.ui.controllers.memory import Memory
@@ -34,6 +34,9 @@ def test_every_tab_fits_the_screen_with_its_help_line(open_window, tmp_path, siz
         assert window.size() == QSize(*size), window.tabs.tabText(index)
         for widget in (window.help, window.top.start, window.top.themes, window.tabs):
             assert inside.contains(place_in(widget, window))
+        if window.tabs.tabText(index) in ("Run", "LoRA files", "Queue"):
+            # They shrink instead of being scrolled as a whole.
+            assert not isinstance(window.tabs.currentWidget(), QScrollArea)
         room = window.help.contentsRect().height()
         assert room >= 2 * window.fontMetrics().lineSpacing()
 

@@ -101,7 +101,7 @@ class MainWindow(QMainWindow):
             self.tabs.addTab(scrolled(self.data if tab == "Data" else page), tab)
         self.tabs.addTab(self.runs.queue_tab, "Queue")
         self.tabs.addTab(self.runs.run_tab, "Run")
-        self.tabs.addTab(scrolled(self.lora), "LoRA files")
+        self.tabs.addTab(self.lora, "LoRA files")
         self.tabs.currentChanged.connect(
             lambda _: self.runs.bring(self.tabs.currentWidget())
         )
