@@ -298,6 +298,28 @@ def test_a_square_b_stays_orthonormal_where_gradients_of_the_factors_disagree(
         assert orthogonality_error(run.up.detach()) < 1e-13
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize(("rows", "rank"), [(2, 2), (4, 4), (5, 4)])
+def test_b_stays_orthonormal_where_a_is_smaller_than_a_step(rows, rank, dtype):
+    # The target and the noise are as small as a step, so A is, and B turns far.
+    lr, width = 0.02, 12
+    generator = torch.Generator().manual_seed(2)
+
+    def drawn():
+        size = rows**0.5 + width**0.5
+        found = torch.randn(rows, width, generator=generator, dtype=F64) / size
+        return lr * found.to(dtype)
+
+    up = random_orthonormal(rows, rank, seed=2, dtype=dtype)
+    run = Run(up, torch.zeros(rank, width, dtype=dtype), lr, momentum=0.6)
+    target = 0.1 * drawn()
+    # What the reorthonormalization leaves of an error of a few times _CORRECTABLE.
+    most = {torch.float32: 1e-5, F64: 1e-13}[dtype]
+    for _ in range(300):
+        run.take(1e-4 * (run.product - target + drawn()))
+        assert orthogonality_error(run.up.detach().double()) < most
+
+
 def test_the_first_step_from_zero_is_msign_of_the_gradient_of_a():
     up, down = point()
     run = Run(up, torch.zeros_like(down), 1e-2)

@@ -65,9 +65,8 @@ STEEPEST = 3.0
 _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 
 
-# Maximum error of B^T B before the reorthonormalization, which squares it to the
-# resolution of the dtype. What remained above that would be an error of X^T X in the
-# next step, and would grow.
+# Maximum error of the Gram matrix of an update of B, of which the reorthonormalization
+# leaves the square.
 _CORRECTABLE = {torch.float32: 1e-3, torch.float64: 4e-8}
 
 # Lower bound of delta^2, for A = 0 in the first step of a warm-up, at a rate of 0. Its
@@ -81,9 +80,13 @@ class ProductUp(FactorRule):
     moves_state = True
 
     def look(self, batch: FactorBatch) -> Core:
-        """Add the gradient. Return B^T M and M^T M."""
+        """Add the gradient. Return B^T B, B^T M and M^T M."""
         point, momentum = batch.point, heavy_ball(batch, "momentum_up")
-        return {"along": point.mT @ momentum, "whole": momentum.mT @ momentum}
+        return {
+            "own": point.mT @ point,
+            "along": point.mT @ momentum,
+            "whole": momentum.mT @ momentum,
+        }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Update [B, M] <- B [u_1, v_1] + M [u_2, v_2], then reorthonormalize B.
@@ -149,7 +152,15 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     Returns:
             Coefficients for :meth:`ProductUp.move` and :meth:`ProductDown.move`.
     """
-    along, size, cross = up["along"], down["size"], down["cross"]
+    identity = torch.eye(up["own"].shape[-1], dtype=lr.dtype, device=lr.device)
+    # B^T B = I + E only up to rounding, and where A is smaller than a step, E would be
+    # amplified from step to step. So all that follows is for the orthonormal B P and
+    # K A, whose product is the same. Neither is formed.
+    polar = 1.5 * identity - 0.5 * up["own"]
+    keep = polar @ up["own"]
+    along, cross = polar @ up["along"], keep @ down["cross"]
+    size = keep @ down["size"] @ keep.mT
+    down = {"size": size, "cross": cross, "force": down["force"]}
     # X^T X of X = (I - B B^T) M. In float32, the difference loses what is below 3e-4 of
     # M: parts of X_L that are that small relative to X_R are not resolved by msign.
     outside = up["whole"] - along.mT @ along
@@ -157,7 +168,6 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     turn = _resolved(lr * found.turn, up["whole"])
     # S = Xi^T Xi with Xi = X turn. From here on, ``turn`` contains eta.
     square = turn.mT @ outside @ turn
-    identity = torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
     root = inverse_sqrt_of_retraction(square + identity, STEEPEST)
     # B_new = B u1 + X u2 and A_new = t1 A + t2 M; of the momentum, B v1 + X v2 and
     # t3 A + root M.
@@ -179,10 +189,13 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
     t3 = seen @ found.inverse
     # X is never formed: X u = M u - B (B^T M) u.
     of_momentum = torch.cat([u2, v2], -1)
-    of_point = torch.cat([u1, v1], -1) - along @ of_momentum
+    of_point = polar @ (torch.cat([u1, v1], -1) - along @ of_momentum)
     return (
         {"of_point": of_point, "of_momentum": of_momentum},
-        {"of_point": torch.cat([t1, t3], -2), "of_momentum": torch.cat([t2, root], -2)},
+        {
+            "of_point": torch.cat([t1, t3], -2) @ keep,
+            "of_momentum": torch.cat([t2, root], -2),
+        },
     )
 
 
