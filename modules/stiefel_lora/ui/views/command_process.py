@@ -55,7 +55,7 @@ class CommandProcess(QObject):
 
     def _read(self) -> None:
         """Read the output, and report the lines that are complete."""
-        if self._process is None:
+        if self._process is None or not isValid(self._process):
             return
         self._output += bytes(self._process.readAllStandardOutput().data())
         end = self._output.rfind(b"\n") + 1
