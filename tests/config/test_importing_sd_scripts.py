@@ -15,6 +15,8 @@ from stiefel_lora.config.importing import Imported, import_file, import_words
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 from stiefel_lora.config.importing.prompt_flags import read_prompt
 
+PAGE = Path(__file__).parents[2] / "docs" / "questions" / "coming-from.md"
+KINDS = ("text", "json")
 SDXL = "C:\\models\\base.safetensors"
 
 
@@ -31,6 +33,7 @@ def _outcome(found: Imported, key: str) -> str:
 
 
 def _toml(folder: Path, text: str, name: str = "config.toml") -> Imported:
+    pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return import_file(path)
@@ -59,6 +62,11 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--max_timestep 900", {"max_noising_strength": 0.9}),
         ("--resolution 832,1216 --enable_bucket", {"resolution": 1008}),
         ("--resolution 512", {"resolution": 512, "aspect_ratio_bucketing": False}),
+        ("--enable_bucket --resolution 1024", {"max_aspect_ratio": None}),
+        (
+            "--enable_bucket --resolution 1024 --max_bucket_reso 2048",
+            {"max_aspect_ratio": 8},
+        ),
         ("--loss_type l1", {"mse_strength": 0, "mae_strength": 1}),
         ("--network_args conv_dim=8 conv_alpha=2", {"conv_rank": 8}),
         ("--network_weights a.safetensors", {"lora_model_name": ["a.safetensors"]}),
@@ -280,9 +288,7 @@ def test_flags_of_prompts_differ_for_flux() -> None:
         (["a.py", "--config_file", "gone.toml"], "gone.toml does not exist"),
     ],
 )
-def test_what_cannot_be_imported_is_one_line(
-    words: list[str], problem: str
-) -> None:
+def test_what_cannot_be_imported_is_one_line(words: list[str], problem: str) -> None:
     with pytest.raises(ConfigError) as error:
         import_words(words)
     assert problem in str(error.value)
@@ -307,6 +313,8 @@ def test_what_cannot_be_imported_is_one_line(
 def test_bad_files_are_one_line(
     tmp_path: Path, name: str, text: str, problem: str
 ) -> None:
+    if name.endswith("toml"):
+        pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as error:
         import_file(tmp_path / name)
@@ -323,3 +331,12 @@ def test_presets_of_a_checkout() -> None:
     for path in presets:
         for entry in import_file(path).report.entries:
             assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
+
+
+def test_the_example_of_the_docs_is_the_output(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    source = page.split("```toml\n")[1].split("```")[0]
+    report, config = (page.split(f"```{kind}\n")[1].split("```")[0] for kind in KINDS)
+    found = _toml(tmp_path, source, "my.toml")
+    assert "\n".join(found.report.lines()) + "\n" == report
+    assert found.data == json.loads(config)

@@ -264,6 +264,7 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 
 
 def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:
+    pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
     path = tmp_path / "a.toml"
     path.write_text("clip_skip = 2\nresolution = 512\nodd = 1\n", encoding="utf-8")
     found = import_file(path)

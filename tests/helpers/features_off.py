@@ -31,6 +31,7 @@ class Off(NamedTuple):
 
 
 _DATA, _TRAINING = "tests/data/test_", "tests/training/test_"
+_IMPORTING = "tests/config/test_importing_"
 _CAPTIONS = "caption dropout, shuffle, tag dropout"
 _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
@@ -98,6 +99,18 @@ OFF = (
         (
             "tests/files/tools/test_verifying.py::"
             "test_the_deviation_is_that_of_the_updates",
+        ),
+    ),
+    Off(
+        "configurations of other trainers",
+        "config.importing.key_walk.leaves",
+        Returns("iter(())"),
+        (
+            f"{_IMPORTING}walk.py::test_a_key_without_a_rule_is_reported_and_matters",
+            f"{_IMPORTING}sd_scripts.py::test_datasets_become_concepts",
+            f"{_IMPORTING}onetrainer.py::test_concepts_and_samples_of_other_files",
+            f"{_IMPORTING}ai_toolkit.py::test_a_usual_job_for_flux",
+            "tests/test_import_command.py::test_strict_ends_with_2_if_training_differs",
         ),
     ),
     Off(

@@ -111,12 +111,11 @@ def _longest_bucket(scope: Scope, value: Any) -> Result:
     if scope.get("bucket_no_upscale", False):
         return left("is not used with bucket_no_upscale", matters=False)
     side = _resolution(scope, scope.get("resolution", 512)).sets["resolution"]
-    pixels = side * side
     lowest = float(scope.get("min_bucket_reso", _LOWEST_BUCKET))
-    longest = max(min(float(value), pixels / lowest), side)
-    ratio = min(round(longest * longest / pixels, 4), _HIGHEST_RATIO)
+    ratio = min(round(max(float(value), side) / lowest, 4), _HIGHEST_RATIO)
     return turned(
-        "the ratio of the longest bucket with as many pixels as resolution",
+        "max_bucket_reso / min_bucket_reso; all buckets here have about as many pixels "
+        "as resolution",
         {"max_aspect_ratio": ratio},
     )
 
