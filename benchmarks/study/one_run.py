@@ -44,6 +44,21 @@ class Method:
     settings: tuple[tuple[str, Any], ...] = ()
     """Of the config beside the optimizer's own, for example a warm-up."""
 
+    @property
+    def shown(self) -> str:
+        """Name in tables. The label in keys of rows is older for some methods."""
+        for label, name in _SHOWN:
+            if self.label.startswith(label):
+                return name + self.label.removeprefix(label)
+        return self.label
+
+
+_SHOWN = (
+    ("Stiefel LoRA, product", "Stiefel LoRA, momentum 0.9"),
+    ("Stiefel LoRA, factors", "Stiefel LoRA, step per factor"),
+    ("Product, ", "Stiefel LoRA (trial), "),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

@@ -63,10 +63,10 @@ def paired_lines(
         for method in methods:
             jobs = {seed: job_of(done, base, method, seed) for seed in SEEDS}
             found = {seed: done.get(job.key) for seed, job in jobs.items() if job}
-            rows[method.label] = {
+            rows[method.shown] = {
                 seed: r for seed, r in found.items() if r and r["numerics"] == NUMERICS
             }
-        rival = rows[methods[0].label]
+        rival = rows[methods[0].shown]
         lines += [line(base, label, own, rival) for label, own in rows.items() if own]
     return lines
 
@@ -78,7 +78,7 @@ def report(stage: Stage, done: Rows) -> str:
         "",
         "Loss on the half of the validation images that no rate was chosen on; lower "
         "is better. Risen: the final loss above the lowest of the run. Against "
-        f"{stage.baseline.label}: paired by seed, each at its own best rate, with the "
+        f"{stage.baseline.shown}: paired by seed, each at its own best rate, with the "
         "95 % interval. Rate of rank 16: final loss at the rate that was best there.",
         "",
         *_table(stage, done),
@@ -91,7 +91,7 @@ def _table(stage: Stage, done: Rows, *, finished: bool = False) -> list[str]:
     cells = [cell for cell in stage.cells if not finished or cell.best(done)]
     return [
         "| task | base | rank | steps | method | rates | best rate | seeds "
-        f"| final loss | risen | against {stage.baseline.label} "
+        f"| final loss | risen | against {stage.baseline.shown} "
         "| rate of rank 16 (seed 1) | effective rank |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *(_line(cell, stage, done) for cell in cells),
@@ -102,7 +102,7 @@ def _line(cell: Cell, stage: Stage, done: Rows) -> str:
     rates = [r for r in cell.sweep(done) if not math.isnan(cell.chosen_on(done, r))]
     head = (
         f"| {cell.task} | {cell.base} | {cell.rank} | {cell.steps} "
-        f"| {cell.method.label} "
+        f"| {cell.method.shown} "
     )
     best = cell.best(done)
     if best is None:

@@ -107,6 +107,23 @@ def test_stiefel_lora_ends_below_adamw_by_3_7_to_4_9_or_2_9_to_3_6_percent(
     assert study.tables.paired_interval(differences)[1] < 0
 
 
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize(("rank", "rate"), [("16", "0.02"), ("64", "0.01")])
+def test_steps_per_factor_end_2_1_to_2_8_percent_above_the_product(
+    rows: dict[str, dict], base: str, rank: str, rate: str
+) -> None:
+    cell = f"rank {rank}"
+    factors = _second_half(
+        rows, base, "large", "Stiefel LoRA, factors", cell, f"lr {rate}", "120 steps"
+    )
+    ours = _second_half(
+        rows, base, "large", "Stiefel LoRA", cell, "lr 0.02", "120 steps"
+    )
+    assert set(factors) == set(ours) == {"seed 1", "seed 2", "seed 3"}
+    above = statistics.fmean(100 * (factors[s] / ours[s] - 1) for s in ours)
+    assert 2.05 < above < 2.85
+
+
 @pytest.mark.parametrize(
     ("base", "own", "other", "expected"),
     [("sdxl", "0.08", "0.006", -8.7), ("flux", "0.04", "0.006", 3.4)],
