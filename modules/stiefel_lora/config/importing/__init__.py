@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from .import_report import Entry, Report
 from .lean_result import Imported
-from .opening_source import import_file, import_words
+from .opening_source import import_file, import_words, is_of_other_program
 
-__all__ = ["Entry", "Imported", "Report", "import_file", "import_words"]
+__all__ = [
+    "Entry",
+    "Imported",
+    "Report",
+    "import_file",
+    "import_words",
+    "is_of_other_program",
+]

@@ -15,7 +15,7 @@ from .from_sd_scripts import from_sd_scripts, is_sd_scripts
 from .lean_result import Imported
 from .source_files import options_in, read_json_value, read_source, source_text
 
-__all__ = ["import_file", "import_words"]
+__all__ = ["import_file", "import_words", "is_of_other_program"]
 
 _PROGRAMS = {
     ".json": "OneTrainer or kohya_ss",
@@ -24,6 +24,18 @@ _PROGRAMS = {
     ".yml": "ai-toolkit",
 }
 _CONFIGS = (".json", ".toml", ".yaml", ".yml")
+
+
+def is_of_other_program(path: Path) -> bool:
+    """Return whether a file is to be imported, and not loaded as a configuration."""
+    if path.suffix.lower() != ".json":
+        return True
+    try:
+        data = read_source(path)
+    except ConfigError:
+        # The error is shown when the file is loaded.
+        return False
+    return is_onetrainer(data) or is_kohya_gui(data) or is_ai_toolkit(data)
 
 
 def import_file(path: str | Path, family: str | None = None) -> Imported:

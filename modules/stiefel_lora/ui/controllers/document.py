@@ -244,6 +244,24 @@ class Document:
         self._apply(found, None)
         self._become(self.data)
 
+    def take_over(self, data: dict[str, Any], folder: Path) -> None:
+        """Start from an imported configuration, in one undo step.
+
+        Args:
+            data: settings.
+            folder: folder to which paths are relative.
+
+        Raises:
+            ConfigError: If the data is invalid. The error has one line per problem.
+        """
+        from ...config import parse_config
+
+        found = lean(parse_config(data, folder=folder))
+        found.pop("schema_version")
+        self.baseline, self.source = copy.deepcopy(found), None
+        self._apply(found, None)
+        self._become(self.data)
+
     def restore(self, data: dict[str, Any], source: Path | None) -> None:
         """Restore settings of an earlier session, which may be invalid."""
         self.baseline = {}

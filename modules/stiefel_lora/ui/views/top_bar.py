@@ -53,7 +53,7 @@ class TopBar(QWidget):
             "New…", "Choose settings for your images", "Ctrl+N", self.new_wanted
         )
         self.load = self._button(
-            "Load…", "Load settings from a file", "Ctrl+O", self.load_wanted
+            "Load…", "Load settings, also of other trainers", "Ctrl+O", self.load_wanted
         )
         self.save = self._button(
             "Save…", "Save the settings as a preset", "Ctrl+S", self.save_wanted

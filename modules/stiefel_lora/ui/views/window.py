@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import StiefelLoraError
+from ...config.importing import import_file, is_of_other_program
 from ..controllers.concept_list import add_folders, set_enabled
 from ..controllers.document import Document
 from ..controllers.findings import Findings, examine
@@ -27,6 +28,7 @@ from ..controllers.pages import TABS
 from .basics import scrolled
 from .data_tab import DataTab
 from .difference_dialog import DifferenceDialog
+from .import_dialog import ImportDialog
 from .lora_tab import LoraTab
 from .machine_check import MachineCheck
 from .new_training_dialog import NewTrainingDialog
@@ -38,6 +40,8 @@ from .top_bar import TopBar
 __all__ = ["MainWindow"]
 
 # Milliseconds after the last keystroke before the settings are checked.
+# The last four are configurations of other programs.
+_LOADED = "Settings (*.json *.toml *.yaml *.yml *.txt)"
 _EXAMINE_MS = 150
 _REMEMBER_MS = 1000
 # Pixels for the frame and title bar, whose size is unknown before they are shown.
@@ -168,9 +172,14 @@ class MainWindow(QMainWindow):
             self.help.setText(_WELCOME)
 
     def open_file(self, path: Path) -> None:
-        """Load a preset or config file."""
+        """Load a preset or config file, or import one of another program."""
         try:
-            self.document.load(path)
+            if is_of_other_program(path):
+                found = import_file(path)
+                self.document.take_over(found.data, path.parent)
+                ImportDialog(found.report, path, self).exec()
+            else:
+                self.document.load(path)
         except StiefelLoraError as error:
             self.complain("The settings could not be loaded.", str(error))
         self.examine()
@@ -193,7 +202,7 @@ class MainWindow(QMainWindow):
     def ask_for_file(self) -> None:
         """Show the dialog for loading a file."""
         chosen, _ = QFileDialog.getOpenFileName(
-            self, "Load settings", str(user_presets()), "Settings (*.json)"
+            self, "Load settings", str(user_presets()), _LOADED
         )
         if chosen:
             self.open_file(Path(chosen))
