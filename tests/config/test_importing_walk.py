@@ -273,3 +273,16 @@ def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:
     lines = "\n".join(found.report.lines())
     assert "! odd = 1: unknown key" in lines
     assert "learning_rate = 2e-06 (default) -> learning_rate = 2e-06" in lines
+
+
+def test_a_report_contains_no_secrets(tmp_path: Path) -> None:
+    source = {
+        "huggingface_token": "hf_123",
+        "wandb_api_key": "hf_123",
+        "max_token_length": 75,
+    }
+    found = from_sd_scripts(source, folder=tmp_path, family="sdxl")
+    text = "\n".join(found.report.lines()) + json.dumps(found.data)
+    assert "hf_123" not in text
+    assert "huggingface_token = (hidden)" in text
+    assert "max_token_length = 75" in text

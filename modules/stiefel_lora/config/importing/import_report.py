@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ __all__ = ["Entry", "Outcome", "Report"]
 Outcome = Literal["taken", "translated", "ignored"]
 
 _LONGEST = 60
+# Reports are shared, so they contain no secrets.
+_SECRET = re.compile(r"(?i)api_key|password|secret|(hf|hub|huggingface)_token|cloud")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Entry:
     def __str__(self) -> str:
         """Return key, value, settings and reason as one line."""
         origin = " (default)" if self.is_default else ""
-        text = f"{self.key} = {_shown(self.value)}{origin}"
+        hidden = self.value and _SECRET.search(self.key)
+        value = "(hidden)" if hidden else _shown(self.value)
+        text = f"{self.key} = {value}{origin}"
         if self.sets:
             found = ", ".join(f"{key} = {_shown(value)}" for key, value in self.sets)
             text += f" -> {found}"
