@@ -1,4 +1,4 @@
-"""Where the processor time of a training step goes.
+"""Processor time of a training step, by part.
 
     python benchmarks/step_parts.py
     python benchmarks/step_parts.py --preset demo_stiefel_lora demo_flux_stiefel_lora

@@ -188,9 +188,9 @@ def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
         "text": {"enable_tag_shuffling": True, "keep_tags_count": 3},
         "image_variations": 1,
     }
-    held_out = {"path": "val", "type": "VALIDATION", "image": {}, "text": {}}
+    reserved = {"path": "val", "type": "VALIDATION", "image": {}, "text": {}}
     (tmp_path / "training_concepts/concepts.json").write_text(
-        json.dumps([cats, held_out]), encoding="utf-8"
+        json.dumps([cats, reserved]), encoding="utf-8"
     )
     samples = [
         {"prompt": "a cat", "diffusion_steps": 20, "cfg_scale": 7, "width": 512},

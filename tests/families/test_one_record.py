@@ -41,6 +41,7 @@ ELSEWHERE = {
     "config/checks.py": "the file name of an example in an error",
     "config/settings/": "explanations of fields, which name the families they are for",
     "config/foreign/": "names of options of other trainers",
+    "config/importing/": "models as configurations of other trainers name them",
     "files/tools/other_models.py": "names of models that are not trained here",
     "integrations/": "classes and modules of other trainers",
 }

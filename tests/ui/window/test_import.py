@@ -49,9 +49,9 @@ def test_what_cannot_be_imported_changes_nothing(
     path = tmp_path / "a.yaml"
     path.write_text("a: 1\n", encoding="utf-8")
     window = open_window()
-    said: list[str] = []
-    monkeypatch.setattr(window, "complain", lambda what, why: said.append(why))
+    shown: list[str] = []
+    monkeypatch.setattr(window, "complain", lambda what, why: shown.append(why))
     before = dict(window.document.data)
     window.open_file(path)
-    assert said == [f"{path} is no configuration of ai-toolkit."]
+    assert shown == [f"{path} is no configuration of ai-toolkit."]
     assert (reports, window.document.data) == ([], before)

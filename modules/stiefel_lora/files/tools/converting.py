@@ -246,6 +246,7 @@ def _number_of_t5(given: LoraFile, changed: LoraFile) -> list[str]:
         return []
     return [
         "T5 was written as text_encoder_3, as in SD 3, because the file contains no "
-        "layer of a transformer that determines the family. In FLUX.1, it is "
-        "text_encoder_2: merge the file with one of FLUX.1 first."
+        "layer of a transformer that determines the family. In a model with two text "
+        "encoders, it is text_encoder_2: merge the file with a LoRA of its transformer "
+        "first."
     ]
