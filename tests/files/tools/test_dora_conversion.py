@@ -236,7 +236,7 @@ CLIP = "text_model.encoder.layers.0.self_attn.q_proj"
 
 @pytest.mark.parametrize("to", ["PEFT", "PEFT (own)"])
 def test_peft_applies_dora_to_all_layers_of_a_model_or_to_none(tmp_path, to):
-    """Plain layers beside a DoRA get the norms of the rows of their weights as scale."""
+    """Plain layers beside a DoRA get the row norms of their weights as scale."""
     base, tensors, wanted = {}, {}, {}
     for place, (path, own) in enumerate(NAMES.items()):
         weight = rand(WIDTH, WIDTH, seed=place)
