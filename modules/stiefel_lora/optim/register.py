@@ -28,7 +28,8 @@ _FOREIGN_ENDINGS = ("8bit", "schedulefree")
 
 # Attributes of pydantic models, from which configurations are built.
 _NO_KEYS = {
-    *("arguments", "construct", "copy", "dict", "from_orm", "json", "method"),
+    *("arguments", "construct", "copy", "dict", "from_orm", "in_effect", "json"),
+    "method",
     *("options", "parse_file", "parse_obj", "parse_raw", "schema", "schema_json"),
     *("update_forward_refs", "validate"),
 }
