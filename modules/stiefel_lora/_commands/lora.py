@@ -10,6 +10,7 @@ import typer
 
 from .._exceptions import InputError
 from .._wording import counted
+from ..families.catalogue import listed
 from ._shared import WholeSummaries, unset, user_errors
 from .lora_options import (
     AllowOption,
@@ -35,6 +36,7 @@ __all__ = [
     "check_known",
     "check_lines",
     "print_result",
+    "verdict",
 ]
 
 app = typer.Typer(
@@ -134,7 +136,7 @@ def print_result(
             "size": file.size,
             "deviation": saved.deviation,
             "remarks": list(saved.remarks),
-            "checks": _checks(file) if verify else [],
+            "checks": check_lines(_checks(file)) if verify else [],
         }
         typer.echo(json.dumps(found, indent=1))
         return
@@ -150,20 +152,40 @@ def print_result(
         f"{file.path}: {file.size / 1e6:.2f} MB. Maximum rounding error of a layer: "
         f"{saved.deviation:.1e}."
     )
-    for line in _checks(file) if verify else ():
+    checks = _checks(file) if verify else []
+    for line in check_lines(checks):
         typer.echo(line)
+    if text := verdict(checks):
+        typer.echo(text, err=True)
 
 
-def _checks(file: LoraFile) -> list[str]:
+def _checks(file: LoraFile) -> Sequence[Check]:
     from ..files import verify_lora
 
     with user_errors():
-        return check_lines(verify_lora(file))
+        return verify_lora(file)
 
 
 def check_lines(checks: Sequence[Check]) -> list[str]:
     """Return a line of text for each program."""
     return [check.summary() for check in checks]
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """Return the programs in which a file works, or "" if it works in all of them."""
+    right = [check.program for check in checks if check.is_right]
+    wrong = [check.program for check in checks if not check.is_right]
+    if not wrong:
+        return ""
+    if right:
+        return (
+            f"The file works in {listed(right, 'and')}, but not completely in "
+            f"{listed(wrong)}."
+        )
+    return (
+        f"The file does not work completely in {listed(wrong)}. If it is for one of "
+        "them, convert it to kohya or peft."
+    )
 
 
 def check_known(path: Path, file: LoraFile, allow: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 from .._exceptions import InputError
 from ..families.catalogue import records
 from ._shared import unset, user_errors
-from .lora import app, check_known, check_lines, print_result
+from .lora import app, check_known, check_lines, print_result, verdict
 from .lora_options import (
     AllowOption,
     DtypeOption,
@@ -128,6 +128,8 @@ def verify(
         else:
             for line in lines:
                 typer.echo(line)
+            if any(check.is_right for check in checks) and (text := verdict(checks)):
+                typer.echo(text, err=True)
             if given.spelling == OWN_OF_PEFT:
                 typer.echo(
                     "Only peft supports this key format. Convert the file to kohya or "
@@ -135,8 +137,8 @@ def verify(
                 )
         if not all(check.is_right for check in own):
             raise InputError(
-                f"{file}: the weight deltas differ from those of {against}. Create "
-                "the file again."
+                f"{file}: the weight deltas differ from those of {against}. If one was "
+                "made from the other with a weight of 1, create it again."
             )
         if not checks and not own:
             family = given.family or "an unknown family"

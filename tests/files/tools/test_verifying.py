@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from helpers.lora_files import SPELLINGS, dense_of, make, write
 from stiefel_lora import _commands
+from stiefel_lora._commands.lora import verdict
 from stiefel_lora.files import Check, LoraFile, convert_lora, verify_lora
 from stiefel_lora.files.tools.diffusers_loading import (
     unexpected_keys,
@@ -273,3 +274,26 @@ def test_scales_that_need_the_base_model_are_not_compared(tmp_path):
     assert check.unlike_scales == 1
     assert "1 DoRA scale not compared" in check.summary()
     assert compare_loras(one, one).unlike_scales == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "text"),
+    [
+        ((True, True, True), ""),
+        (
+            (True, True, False),
+            "The file works in A and B, but not completely in C.",
+        ),
+        (
+            (False, False, False),
+            "The file does not work completely in A, B or C. If it is for one of them, "
+            "convert it to kohya or peft.",
+        ),
+    ],
+)
+def test_the_last_line_lists_the_programs_in_which_a_file_works(right, text):
+    checks = [
+        Check(name, layers=1, deviation=0.0, missing=() if ok else ("q",))
+        for name, ok in zip("ABC", right, strict=True)
+    ]
+    assert verdict(checks) == text
