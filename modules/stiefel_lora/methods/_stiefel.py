@@ -45,8 +45,8 @@ STIEFEL_LORA = Method(
             "steps. The options of the separate updates (b_rule, a_rule and others) "
             "must keep their defaults, and a fused backward pass is not supported. "
             "With factors, b_rule and a_rule select the updates of B and A. Start "
-            "with 0.02. This takes a tenth (rank 16) to a third (rank 64) less time, "
-            "and a fused backward pass is supported.",
+            "with 0.02. This takes a quarter (rank 16) to two fifths (rank 64) less "
+            "time, and a fused backward pass is supported.",
         ),
         Option(
             name="b_rule",
