@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,7 @@ __all__ = [
     "needed",
     "unset",
     "user_errors",
+    "write_config",
 ]
 
 # Maximum length of a summary in a list of commands.
@@ -121,3 +124,23 @@ def user_errors() -> Iterator[None]:
         message, code = outcome
         typer.echo(message, err=True)
         raise typer.Exit(code) from error
+
+
+def write_config(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a configuration to a new file.
+
+    Raises:
+        OutputError: If the file exists or cannot be written.
+    """
+    from .._exceptions import OutputError
+
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError:
+        raise OutputError(
+            f"{path} exists. Choose another file with --output."
+        ) from None
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..families.catalogue import family_names, listed
-from ._shared import BAD_INPUT, needed, unset, user_errors
-
-if TYPE_CHECKING:
-    from ..config.importing import Imported
+from ._shared import BAD_INPUT, needed, unset, user_errors, write_config
 
 __all__ = ["import_config"]
 
@@ -67,7 +63,7 @@ def import_config(
         for line in found.report.lines():
             typer.echo(line)
         path = output or Path(f"{name}_imported.json")
-        _write(path, found)
+        write_config(path, found.data)
         typer.echo(f'Wrote {path}. Check it with: stiefel-lora validate "{path}"')
     if strict and found.report.differences:
         raise typer.Exit(BAD_INPUT)
@@ -79,18 +75,3 @@ def _family(given: str | None) -> str | None:
     if given is None or given.lower() in family_names():
         return given and given.lower()
     raise ConfigError(f"--family must be {listed(family_names())}, but got {given!r}.")
-
-
-def _write(path: Path, found: Imported) -> None:
-    from .._exceptions import OutputError
-
-    text = json.dumps(found.data, indent=2, ensure_ascii=False) + "\n"
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise OutputError(
-            f"{path} exists. Choose another file with --output."
-        ) from None
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

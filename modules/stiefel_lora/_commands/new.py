@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..families.catalogue import DEFAULT, family_names, listed
-from ._shared import unset, user_errors
+from ._shared import unset, user_errors, write_config
 
 if TYPE_CHECKING:
     from ..jobs.new_config import Kind, Proposal
@@ -108,18 +107,8 @@ def _ask(option: str, question: str) -> str:
 
 
 def _write(path: Path, found: Proposal) -> None:
-    from .._exceptions import OutputError
     from ..config import parse_config
 
     # A mistake would otherwise only be found when training is started.
     parse_config(found.data, folder=path.parent)
-    text = json.dumps(found.data, indent=2, ensure_ascii=False) + "\n"
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError:
-        raise OutputError(
-            f"{path} exists. Choose another file with --output."
-        ) from None
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    write_config(path, found.data)

@@ -223,11 +223,8 @@ class Method:
             if values[option.name] is None and option.unset_by is not None:
                 name, known = option.unset_by
                 values[option.name] = known[values[name]]
-        return {
-            option.name: values[option.name]
-            for option in self.options
-            if option.needs is None or values[option.needs[0]] == option.needs[1]
-        }
+        idle = self.without_effect(options)
+        return {o.name: values[o.name] for o in self.options if o not in idle}
 
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of all options by name."""

@@ -19,6 +19,7 @@ __all__ = [
     "ignore",
     "left",
     "mapped",
+    "only_for",
     "renamed",
     "take",
     "took",
@@ -110,6 +111,17 @@ def turned(
 def left(note: str, *, matters: bool = True) -> Result:
     """Return the result of a value that is not used."""
     return Result("ignored", {}, note, matters)
+
+
+def only_for(family: str, name: str, rule: Rule) -> Rule:
+    """Return a rule for a setting that only one family has."""
+
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family != family:
+            return left(f"is only used for {name}", matters=False)
+        return rule(scope, value)
+
+    return changed
 
 
 def take(key: str, kind: type) -> Rule:

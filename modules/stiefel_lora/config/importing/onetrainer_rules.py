@@ -16,6 +16,7 @@ from .key_rules import (
     ignore,
     left,
     mapped,
+    only_for,
     take,
     took,
     turned,
@@ -272,15 +273,6 @@ def _flag(sets: dict[str, Any]) -> Rule:
     return rule
 
 
-def _flux_only(rule: Rule) -> Rule:
-    def changed(scope: Scope, value: Any) -> Result:
-        if scope.family != "flux":
-            return left("is only used for FLUX", matters=False)
-        return rule(scope, value)
-
-    return changed
-
-
 def _clip(scope: Scope, value: Any) -> Result:
     if value is None:
         return turned("no clipping", {"clip_grad_norm": 0.0})
@@ -347,7 +339,9 @@ ROOT: dict[str, Rule] = {
     "config_version": ignore("the version of the file", matters=False),
     "custom_learning_rate_scheduler": ignore(why.SCHEDULES),
     "dropout_probability": ignore(why.DROPOUT),
-    "dynamic_timestep_shifting": _flux_only(take("dynamic_timestep_shifting", bool)),
+    "dynamic_timestep_shifting": only_for(
+        "flux", "FLUX", take("dynamic_timestep_shifting", bool)
+    ),
     "ema": mapped("ema", {"off": "off", "gpu": "gpu", "cpu": "cpu"}, "unknown mode"),
     "ema_decay": take("ema_decay", float),
     "ema_update_step_interval": take("ema_update_step_interval", int),
@@ -422,8 +416,8 @@ ROOT: dict[str, Rule] = {
     "save_every_unit": ignore(why.SNAPSHOTS),
     "save_filename_prefix": ignore(why.SNAPSHOTS),
     "seed": take("seed", int),
-    "text_encoder_2_sequence_length": _flux_only(
-        take("text_encoder_2_sequence_length", int)
+    "text_encoder_2_sequence_length": only_for(
+        "flux", "FLUX", take("text_encoder_2_sequence_length", int)
     ),
     "text_encoder_sequence_length": ignore(
         "is only used for other families", matters=False

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..foreign import reasons as why
-from .key_rules import Result, Rule, Scope, ignore, left, mapped, take, took, turned
+from .key_rules import (
+    Result,
+    Rule,
+    Scope,
+    ignore,
+    left,
+    mapped,
+    only_for,
+    take,
+    took,
+    turned,
+)
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
 from .source_files import literal
 
@@ -322,24 +333,6 @@ def _masked(scope: Scope, value: Any) -> Result:
     )
 
 
-def _only_flux(rule: Rule) -> Rule:
-    def changed(scope: Scope, value: Any) -> Result:
-        if scope.family != "flux":
-            return left("is only used for FLUX", matters=False)
-        return rule(scope, value)
-
-    return changed
-
-
-def _only_sd15(rule: Rule) -> Rule:
-    def changed(scope: Scope, value: Any) -> Result:
-        if scope.family != "sd15":
-            return left("is only used for SD 1.5", matters=False)
-        return rule(scope, value)
-
-    return changed
-
-
 def _not_flux(rule: Rule) -> Rule:
     def changed(scope: Scope, value: Any) -> Result:
         if scope.family == "flux":
@@ -387,7 +380,7 @@ TRAINING: dict[str, Rule] = {
         ignore("is only used for other families", matters=False),
     ),
     "clip_l": take("text_encoder_model_name", str),
-    "clip_skip": _only_sd15(ignore(why.TEXT_LAYERS, (1, "1"))),
+    "clip_skip": only_for("sd15", "SD 1.5", ignore(why.TEXT_LAYERS, (1, "1"))),
     "config_file": ignore("is read", matters=False),
     "dataset_config": _dataset_file,
     "dim_from_weights": ignore("lora_rank is set", matters=True),
@@ -445,8 +438,10 @@ TRAINING: dict[str, Rule] = {
     "save_state": ignore("every checkpoint contains the state", matters=False),
     "sdpa": _attention("sdp"),
     "seed": take("seed", int),
-    "t5xxl": _only_flux(take("text_encoder_2_model_name", str)),
-    "t5xxl_max_token_length": _only_flux(take("text_encoder_2_sequence_length", int)),
+    "t5xxl": only_for("flux", "FLUX", take("text_encoder_2_model_name", str)),
+    "t5xxl_max_token_length": only_for(
+        "flux", "FLUX", take("text_encoder_2_sequence_length", int)
+    ),
     "text_encoder_lr": _text_rate,
     "torch_compile": take("compile", bool),
     "training_comment": take("comment", str),
