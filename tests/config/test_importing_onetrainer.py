@@ -95,6 +95,7 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
         ({"learning_rate_scheduler": "COSINE"}, {"learning_rate_scheduler": "cosine"}),
         ({"unet": {"weight_dtype": "NFLOAT_4"}}, {"weight_dtype": "nfloat4"}),
         ({"validation": True}, {"validate_every": "1 epoch"}),
+        ({"perturbation_noise_weight": 0.1}, {"perturbation_noise_weight": 0.1}),
     ],
 )
 def test_values_keep_their_meaning(
@@ -108,11 +109,11 @@ def test_values_keep_their_meaning(
 def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
     tmp_path: Path,
 ) -> None:
-    silent = _read(tmp_path, perturbation_noise_weight=0.0, tensorboard=True)
+    silent = _read(tmp_path, generalized_offset_noise=False, tensorboard=True)
     assert _lost(silent) == []
     loud = _read(
         tmp_path,
-        perturbation_noise_weight=0.1,
+        generalized_offset_noise=True,
         text_encoder={"train": True, "stop_training_after": 30},
         learning_rate_warmup_steps=0.1,
         resolution="512,1024",
@@ -120,7 +121,7 @@ def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
         brand_new=1,
     )
     assert set(_lost(loud)) == {
-        "perturbation_noise_weight",
+        "generalized_offset_noise",
         "text_encoder.stop_training_after",
         "learning_rate_warmup_steps",
         "resolution",

@@ -77,6 +77,23 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--lr_scheduler cosine --lr_warmup_steps 20", {"lr_warmup": 20}),
         ("--masked_loss", {"masked_training": True, "unmasked_weight": 0}),
         ("--validation_split 0.1", {"validation_split": 0.1}),
+        (
+            "--multires_noise_iterations 8 --multires_noise_discount 0.1",
+            {"multires_noise_iterations": 8, "multires_noise_discount": 0.1},
+        ),
+        ("--multires_noise_discount 0.1", {"multires_noise_discount": None}),
+        (
+            "--noise_offset 0.1 --adaptive_noise_scale 0.01",
+            {"offset_noise_weight": 0.1, "adaptive_noise_scale": 0.01},
+        ),
+        (
+            "--noise_offset 0.1 --noise_offset_random_strength",
+            {"offset_noise_random_strength": True},
+        ),
+        (
+            "--ip_noise_gamma 0.1 --ip_noise_gamma_random_strength",
+            {"ip_noise_gamma": 0.1, "ip_noise_gamma_random_strength": True},
+        ),
     ],
 )
 def test_values_keep_their_meaning(text: str, wanted: dict[str, Any]) -> None:
@@ -110,6 +127,10 @@ def test_the_noise_of_flux_is_that_of_its_script() -> None:
     assert (normal["noising_bias"], normal["noising_weight"]) == (-0.5, 0.5)
     assert "timestep_shift" not in flux("--timestep_sampling sigmoid")
     assert flux("--timestep_sampling flux_shift")["dynamic_timestep_shifting"] is True
+    noise = flux("--noise_offset 0.1 --multires_noise_iterations 6 --ip_noise_gamma 1")
+    # Of these, its script uses one.
+    assert noise["ip_noise_gamma"] == 1
+    assert not noise.keys() & {"offset_noise_weight", "multires_noise_iterations"}
     # Not used for SDXL, where the settings would be rejected.
     assert "timestep_shift" not in _data("--timestep_sampling shift")
 

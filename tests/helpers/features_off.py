@@ -42,6 +42,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_NOISE = f"{_TRAINING}noise_changes.py::"
 _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
     f"test_stopped_run_saves_explains_how_to_resume_and_ends_the_same"
@@ -352,7 +353,7 @@ OFF = (
     Off(
         "noise offset",
         "training.loss.noise.NoiseSource.draw",
-        Value("self._offset_weight", "0.0"),
+        Value("settings.offset_weight", "0.0"),
         (f"{_TRAINING}noise.py::test_offset_noise_is_one_number_a_channel",),
     ),
     Off(
@@ -360,6 +361,57 @@ OFF = (
         "training.loss.noise.make_noise_source",
         Value("config.offset_noise_weight", "0.0"),
         (f"{_REACHES}[offset_noise_weight]",),
+    ),
+    Off(
+        "adaptive and random offset",
+        "training.loss.noise.NoiseSource._offset_strength",
+        Value("self._settings.adaptive_scale", "0.0"),
+        (f"{_NOISE}test_the_offset_depends_on_the_mean_of_each_channel",),
+    ),
+    Off(
+        "adaptive and random offset",
+        "training.loss.noise.NoiseSource._offset_strength",
+        Value("self._settings.offset_random_strength", "False"),
+        (f"{_NOISE}test_a_random_strength_is_one_number_a_batch",),
+    ),
+    Off(
+        "multires noise",
+        "training.loss.noise.NoiseSource._with_coarse_noise",
+        Returns("noise"),
+        (f"{_NOISE}test_multires_noise_is_a_normalized_sum_of_resolutions",),
+    ),
+    Off(
+        "multires noise",
+        "training.loss.noise.make_noise_source",
+        Value("config.multires_noise_iterations", "0"),
+        (f"{_REACHES}[multires_noise_iterations]",),
+    ),
+    Off(
+        "perturbation noise",
+        "training.loss.noise.NoiseSource.draw",
+        Value("settings.perturbation_weight", "0.0"),
+        (
+            f"{_NOISE}test_perturbation_noise_is_part_of_the_noise",
+            f"{_REACHES}[perturbation_noise_weight]",
+        ),
+    ),
+    Off(
+        "perturbation noise",
+        "training.loss.noise.NoiseSource.perturbed",
+        Returns(),
+        (f"{_REACHES}[ip_noise_gamma]",),
+    ),
+    Off(
+        "perturbation noise",
+        "families.unet.UNetFamily.predict",
+        Given("input_noise", "None"),
+        (f"{_NOISE}test_input_perturbation_changes_the_input_and_not_the_target",),
+    ),
+    Off(
+        "perturbation noise",
+        "families.flux.Flux.predict",
+        Given("input_noise", "None"),
+        (f"{_NOISE}test_so_does_that_of_flux",),
     ),
     Off(
         "timestep distribution",

@@ -13,7 +13,11 @@ import torch
 from helpers.families import open_sdxl
 from stiefel_lora.config import parse_config
 from stiefel_lora.families.flow import dynamic_shift
-from stiefel_lora.training.loss.noise import NoiseSource, make_noise_source
+from stiefel_lora.training.loss.noise import (
+    NoiseSettings,
+    NoiseSource,
+    make_noise_source,
+)
 from stiefel_lora.training.loss.timesteps import DISTRIBUTIONS, PlaceDraw, shifted
 
 MANY = torch.zeros(20_000, 4, 2, 2)
@@ -49,11 +53,12 @@ def test_every_level_of_every_schedule_can_be_drawn() -> None:
 def test_noise_continues_from_its_state() -> None:
     latents = torch.zeros(2, 4, 3, 3)
     draw = PlaceDraw(1000, "sigmoid", weight=3.0)
-    source = NoiseSource(5, draw, lambda u: u, offset_weight=0.1)
+    settings = NoiseSettings(offset_weight=0.1)
+    source = NoiseSource(5, draw, lambda u: u, settings)
     source.draw(latents)
     state = source.state()
     first = source.draw(latents)
-    other = NoiseSource(6, draw, lambda u: u, offset_weight=0.1)
+    other = NoiseSource(6, draw, lambda u: u, settings)
     other.restore(state)
     second = other.draw(latents)
     assert torch.equal(first[0], second[0])
@@ -63,7 +68,8 @@ def test_noise_continues_from_its_state() -> None:
 def test_offset_noise_is_one_number_a_channel() -> None:
     latents = torch.zeros(400, 4, 8, 8)
     plain = NoiseSource(1, PlaceDraw(1000), lambda u: u)
-    offset = NoiseSource(1, PlaceDraw(1000), lambda u: u, offset_weight=0.5)
+    settings = NoiseSettings(offset_weight=0.5)
+    offset = NoiseSource(1, PlaceDraw(1000), lambda u: u, settings)
     added = offset.draw(latents)[0] - plain.draw(latents)[0]
     # One rounding of a sum of size 4.
     assert float(added.std((2, 3)).max()) < 1e-6
@@ -151,16 +157,13 @@ def test_dynamic_shift_follows_the_size_of_the_latents() -> None:
         timesteps_at=lambda u: u * 1000,
         resolution_shift=lambda height, width: float(height),
     )
-    config: Any = SimpleNamespace(
-        seed=0,
-        timestep_shift=1.0,
-        dynamic_timestep_shifting=True,
-        resolved_timestep_distribution="uniform",
-        noising_weight=0.0,
-        noising_bias=0.0,
-        min_noising_strength=0.0,
-        max_noising_strength=1.0,
-        offset_noise_weight=0.0,
+    config = parse_config(
+        {
+            "model_type": "flux",
+            "seed": 0,
+            "dynamic_timestep_shifting": True,
+            "timestep_distribution": "uniform",
+        }
     )
     source = make_noise_source(config, family)
     _, small = source.draw(torch.zeros(5000, 4, 1, 1))

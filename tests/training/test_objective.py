@@ -145,6 +145,9 @@ def test_signal_to_noise_is_that_of_diffusers(tiny_sdxl: Path) -> None:
     [
         {"loss_weight_fn": "min_snr_gamma"},
         {"offset_noise_weight": 0.1},
+        {"multires_noise_iterations": 6},
+        {"perturbation_noise_weight": 0.1},
+        {"ip_noise_gamma": 0.1},
         {"timestep_distribution": "logit_normal"},
         {"min_noising_strength": 0.5},
         {"timestep_shift": 3.0},

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..families.catalogue import record_of, records
 from ..families.record import FamilyRecord
-from .rules_objective import BIASED, SHAPED
+from .rules_objective import BIASED, NOISE_NEEDS, SHAPED
 
 __all__ = ["MASK_SETTINGS", "settings_without_effect"]
 
@@ -78,6 +78,7 @@ def settings_without_effect(value: Value) -> set[str]:
     for key, kinds in (("noising_weight", SHAPED), ("noising_bias", BIASED)):
         if kind not in kinds:
             idle.add(key)
+    idle |= {key for key, other in NOISE_NEEDS.items() if not value(other)}
     return idle | _of_other_families(family)
 
 

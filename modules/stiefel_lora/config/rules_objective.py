@@ -6,7 +6,7 @@ from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
-__all__ = ["BIASED", "OBJECTIVE_RULES", "SHAPED", "idle_objective"]
+__all__ = ["BIASED", "NOISE_NEEDS", "OBJECTIVE_RULES", "SHAPED", "idle_objective"]
 
 _STRENGTHS = ("mse_strength", "mae_strength", "huber_strength")
 # Weightings that are defined for one kind of model only.
@@ -15,6 +15,13 @@ _DIFFUSION_WEIGHTS = {"min_snr_gamma", "debiased_estimation"}
 # Timestep distributions with a weight and with a bias.
 SHAPED = ("logit_normal", "heavy_tail", "sigmoid", "inverted_parabola")
 BIASED = ("logit_normal", "sigmoid", "inverted_parabola")
+NOISE_NEEDS = {
+    "offset_noise_random_strength": "offset_noise_weight",
+    "adaptive_noise_scale": "offset_noise_weight",
+    "multires_noise_discount": "multires_noise_iterations",
+    "ip_noise_gamma_random_strength": "ip_noise_gamma",
+}
+"""Settings of the noise that only have an effect with another one."""
 
 
 def _weight_fits_the_family(config: Settings) -> Violation | None:
@@ -102,12 +109,18 @@ def idle_objective(config: Settings) -> list[Violation]:
         "huber_delta": config.huber_delta != 1 and not config.huber_strength,
         "loss_weight_strength": config.loss_weight_strength != 5
         and config.loss_weight_fn != "min_snr_gamma",
+        **{
+            key: getattr(config, key) != type(config).model_fields[key].default
+            and not getattr(config, other)
+            for key, other in NOISE_NEEDS.items()
+        },
     }
     needed = {
         "noising_weight": f"timestep_distribution {kind}",
         "noising_bias": f"timestep_distribution {kind}",
         "huber_delta": "huber_strength 0",
         "loss_weight_strength": f"loss_weight_fn {config.loss_weight_fn}",
+        **{key: f"{other} 0" for key, other in NOISE_NEEDS.items()},
     }
     return [
         Violation(name, f"has no effect with {needed[name]}")

@@ -144,13 +144,19 @@ class Flux(StockFamily):
         return dynamic_shift(height * width // 4, config) if shifts else 1.0
 
     def predict(
-        self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
+        self,
+        denoiser: nn.Module,
+        batch: Batch,
+        noise: Tensor,
+        timesteps: Tensor,
+        input_noise: Tensor | None = None,
     ) -> Prediction:
         """Predict the velocity from the image to the noise."""
         latents, embeds = batch["latents"], batch["embeds"].to(self._dtype)
         count, channels, height, width = latents.shape
         share = (timesteps.to(latents) / self.timesteps).view(-1, 1, 1, 1)
-        noisy = (1 - share) * latents + share * noise
+        added = noise if input_noise is None else input_noise
+        noisy = (1 - share) * latents + share * added
         guidance = None
         if self._guided:
             guidance = torch.full((count,), self.guidance_scale, device=latents.device)

@@ -159,7 +159,12 @@ class Family(Protocol):
         ...
 
     def predict(
-        self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
+        self,
+        denoiser: nn.Module,
+        batch: Batch,
+        noise: Tensor,
+        timesteps: Tensor,
+        input_noise: Tensor | None = None,
     ) -> Prediction:
         """Add noise to the latents and run the denoiser.
 
@@ -168,6 +173,8 @@ class Family(Protocol):
             batch: batch on the device.
             noise: noise with the shape of ``batch["latents"]``.
             timesteps: timesteps ``(batch,)``, see :meth:`timesteps_at`.
+            input_noise: noise to add to the latents, if it differs from that of the
+                target.
         """
         ...
 

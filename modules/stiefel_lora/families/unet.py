@@ -90,11 +90,17 @@ class UNetFamily(StockFamily):
         return 1.0
 
     def predict(
-        self, denoiser: nn.Module, batch: Batch, noise: Tensor, timesteps: Tensor
+        self,
+        denoiser: nn.Module,
+        batch: Batch,
+        noise: Tensor,
+        timesteps: Tensor,
+        input_noise: Tensor | None = None,
     ) -> Prediction:
         """Predict the noise, or the velocity for v-prediction models."""
         latents = batch["latents"]
-        noisy = self._schedule.add_noise(latents, noise, timesteps)
+        added = noise if input_noise is None else input_noise
+        noisy = self._schedule.add_noise(latents, added, timesteps)
         predicted = denoiser(
             noisy.to(self._dtype),
             timesteps,

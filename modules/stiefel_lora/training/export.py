@@ -265,6 +265,20 @@ def _settings(config: TrainConfig) -> dict[str, object]:
     rates = list(config.text_encoder_rates.values())
     asked = {
         "ss_noise_offset": config.offset_noise_weight,
+        "ss_noise_offset_random_strength": (
+            config.offset_noise_weight and config.offset_noise_random_strength
+        ),
+        "ss_adaptive_noise_scale": (
+            config.offset_noise_weight and config.adaptive_noise_scale
+        ),
+        "ss_multires_noise_iterations": config.multires_noise_iterations,
+        "ss_multires_noise_discount": (
+            config.multires_noise_iterations and config.multires_noise_discount
+        ),
+        "ss_ip_noise_gamma": config.ip_noise_gamma,
+        "ss_ip_noise_gamma_random_strength": (
+            config.ip_noise_gamma and config.ip_noise_gamma_random_strength
+        ),
         "ss_min_snr_gamma": (
             config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
         ),

@@ -105,9 +105,16 @@ class TrainingState:
             batch = batch_with_text(self.images, list(visits), self.family)
         # Drawn on the CPU and moved: the same noise on every device.
         drawn, timesteps = noise.draw(batch["latents"])
+        perturbed = noise.perturbed(drawn)
         device = self.accelerator.device
         timesteps = timesteps.to(device)
-        found = self.family.predict(self.denoiser, batch, drawn.to(device), timesteps)
+        found = self.family.predict(
+            self.denoiser,
+            batch,
+            drawn.to(device),
+            timesteps,
+            None if perturbed is None else perturbed.to(device),
+        )
         ratio = None
         if self.objective.needs_levels:
             ratio = self.family.signal_to_noise(timesteps)

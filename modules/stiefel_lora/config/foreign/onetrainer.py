@@ -86,7 +86,7 @@ WITHOUT = {
         text_encoder_4_layer_skip unconditional_transformer
     """,
     why.NOISE: """
-        force_circular_padding generalized_offset_noise perturbation_noise_weight
+        force_circular_padding generalized_offset_noise
         rescale_noise_scheduler_to_zero_terminal_snr
     """,
     why.LOSSES: """

@@ -68,7 +68,10 @@ LOSSES = (
     "loss_weight_fn"
 )
 METADATA = "the metadata of LoRA files is written from the settings of the run"
-NOISE = "offset_noise_weight is the only modification of the noise"
+NOISE = (
+    "the noise is only changed by offset_noise_weight, multires_noise_iterations, "
+    "perturbation_noise_weight and ip_noise_gamma"
+)
 OFFLOADING = (
     "parts of a model are not offloaded to RAM or disk while training; weight_dtype "
     "and gradient_checkpointing save memory on the GPU"

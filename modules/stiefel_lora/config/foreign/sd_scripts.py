@@ -56,6 +56,7 @@ KEYS = {
     "network_dim": "lora_rank",
     "network_train_unet_only": "train_text_encoder",
     "noise_offset": "offset_noise_weight",
+    "noise_offset_random_strength": "offset_noise_random_strength",
     "num_repeats": "concepts.repeats",
     "optimizer_args": "optimizer",
     "network_weights": "lora_model_name",
@@ -131,11 +132,7 @@ WITHOUT = {
     why.BUCKETS: "max_bucket_reso min_bucket_reso",
     why.CONDITIONS: "conditioning_data_dir controlnet_model_name_or_path",
     why.SOURCES: "custom_attributes dataset_class debug_dataset general",
-    why.NOISE: """
-        adaptive_noise_scale ip_noise_gamma ip_noise_gamma_random_strength
-        multires_noise_discount multires_noise_iterations noise_offset_random_strength
-        zero_terminal_snr
-    """,
+    why.NOISE: "zero_terminal_snr",
     why.LOSSES: """
         huber_scale huber_schedule scale_v_pred_loss_like_noise_pred v_pred_like_loss
     """,

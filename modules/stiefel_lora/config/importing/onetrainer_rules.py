@@ -399,6 +399,7 @@ ROOT: dict[str, Rule] = {
     "output_dtype": mapped("output_dtype", DTYPES, "unknown data type"),
     "output_model_destination": _destination,
     "output_model_format": _format,
+    "perturbation_noise_weight": take("perturbation_noise_weight", float),
     "peft_type": ignore(
         f"a LoRA is trained instead, because {why.ADAPTERS}", ("LORA",)
     ),

@@ -157,14 +157,42 @@ def _v_prediction(scope: Scope, value: Any) -> Result:
     return turned("", {"prediction_type": "v_prediction"})
 
 
+def _not_for_flux(rule: Rule) -> Rule:
+    """Return a rule for an option that the script for FLUX does not use."""
+
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family == "flux":
+            return left("is not used for FLUX", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _with(other: str, rule: Rule) -> Rule:
+    """Return a rule for an option that is only used with another one."""
+
+    def changed(scope: Scope, value: Any) -> Result:
+        if not float(scope.get(other) or 0):
+            return left(f"is only used with {other}", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
 OBJECTIVE: dict[str, Rule] = {
+    "adaptive_noise_scale": _not_for_flux(
+        _with("noise_offset", take("adaptive_noise_scale", float))
+    ),
     "debiased_estimation_loss": _debiased,
     "discrete_flow_shift": _part_of_sampling,
     "guidance_scale": _guidance,
     "huber_c": _part_of_loss,
     "huber_scale": ignore(why.LOSSES, (1, 1.0)),
     "huber_schedule": _part_of_loss,
-    "ip_noise_gamma_random_strength": ignore(why.NOISE, matters=False),
+    "ip_noise_gamma": take("ip_noise_gamma", float),
+    "ip_noise_gamma_random_strength": _with(
+        "ip_noise_gamma", take("ip_noise_gamma_random_strength", bool)
+    ),
     "logit_mean": _part_of_sampling,
     "logit_std": _part_of_sampling,
     "loss_type": _loss_type,
@@ -173,11 +201,14 @@ OBJECTIVE: dict[str, Rule] = {
     "min_timestep": _timestep("min_noising_strength"),
     "mode_scale": _part_of_sampling,
     "model_prediction_type": _prediction,
-    "multires_noise_discount": ignore(
-        "is only used with multires_noise_iterations", matters=False
+    "multires_noise_discount": _not_for_flux(
+        _with("multires_noise_iterations", take("multires_noise_discount", float))
     ),
-    "noise_offset": take("offset_noise_weight", float),
-    "noise_offset_random_strength": ignore(why.NOISE),
+    "multires_noise_iterations": _not_for_flux(take("multires_noise_iterations", int)),
+    "noise_offset": _not_for_flux(take("offset_noise_weight", float)),
+    "noise_offset_random_strength": _not_for_flux(
+        _with("noise_offset", take("offset_noise_random_strength", bool))
+    ),
     "sigmoid_scale": _part_of_sampling,
     "timestep_sampling": _sampling,
     "training_shift": _part_of_sampling,

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Flag, Number, StrictModel, setting
+from .._base import Count, Flag, Number, StrictModel, setting
 from ..enums import LossWeight, TimestepDistribution
 
 __all__ = ["ObjectiveSettings"]
 
 Strength = Annotated[Number, Field(ge=0, le=100)]
+Weight = Annotated[Number, Field(ge=0, le=10)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 
 
@@ -60,12 +61,49 @@ class ObjectiveSettings(StrictModel):
     """Compute the shift from the image size, as the sampler of FLUX does, instead of
     using timestep_shift. This is usual for FLUX."""
 
-    offset_noise_weight: Annotated[Number, Field(ge=0, le=10)] = setting(
-        0.0, label="Offset noise weight"
-    )
+    offset_noise_weight: Weight = setting(0.0, label="Offset noise weight")
     """Weight of additional noise that is constant over the image (offset noise). With
     0.05, the model can learn very dark and very bright images.
     """
+
+    offset_noise_random_strength: Flag = setting(
+        False, label="Offset noise random strength"
+    )
+    """Draw the weight of the offset noise for each batch, from 0 to
+    offset_noise_weight."""
+
+    adaptive_noise_scale: Annotated[Number, Field(ge=-10, le=10)] = setting(
+        0.0, label="Adaptive noise scale"
+    )
+    """Factor of the mean of each channel of the image that is added to
+    offset_noise_weight. For example, with 0.005, bright and dark images get more offset
+    noise.
+    """
+
+    multires_noise_iterations: Annotated[Count, Field(le=64)] = setting(
+        0, label="Multires noise iterations"
+    )
+    """Number of resolutions of the noise (multi-resolution noise). Values from 6 to 10
+    are usual, and 0 disables it. It is an alternative to offset noise.
+    """
+
+    multires_noise_discount: Share = setting(0.3, label="Multires noise discount")
+    """Weight of each resolution relative to the next higher one. Values from 0.1 to 0.3
+    are usual. Higher values change large areas more."""
+
+    perturbation_noise_weight: Weight = setting(0.0, label="Perturbation noise weight")
+    """Weight of a second noise that is added to the noise, as in OneTrainer. The model
+    learns to predict the sum."""
+
+    ip_noise_gamma: Weight = setting(0.0, label="IP noise gamma")
+    """Weight of a second noise that is added to the input of the model only (input
+    perturbation). A value of 0.1 is usual."""
+
+    ip_noise_gamma_random_strength: Flag = setting(
+        False, label="IP noise gamma random strength"
+    )
+    """Draw the weight of the input perturbation for each batch, from 0 to
+    ip_noise_gamma."""
 
     mse_strength: Strength = setting(1.0, label="MSE strength")
     """Weight of the squared error in the loss. The default is recommended for most
