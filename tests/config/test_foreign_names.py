@@ -41,7 +41,7 @@ def message_of(data: dict[str, object]) -> str:
         ("tensorboard_port", "OneTrainer"),
         ("resume_from_checkpoint", "diffusers"),
         ("center_crop", "diffusers"),
-        ("default_caption", "ai-toolkit"),
+        ("random_triggers", "ai-toolkit"),
         ("low_vram", "ai-toolkit"),
     ],
 )

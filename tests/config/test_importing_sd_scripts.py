@@ -250,6 +250,28 @@ def test_a_command_line_keeps_windows_paths(tmp_path: Path) -> None:
     assert _outcome(found, "launcher.num_cpu_threads_per_process") == "ignored"
 
 
+def test_folders_with_repeats_in_their_names_stay_folders() -> None:
+    text = "--train_data_dir img --reg_data_dir reg --flip_aug"
+    found = _words(text)
+    shared = {"subfolder_repeats": True, "enable_random_flip": True}
+    assert found.data["concepts"] == [
+        {"path": "img", **shared},
+        {"path": "reg", "is_reg": True, **shared},
+    ]
+    for key in ("train_data_dir", "reg_data_dir"):
+        assert _outcome(found, key) == "translated"
+        assert key not in [entry.key for entry in found.report.differences]
+    # With a metadata file, sd-scripts uses the folder itself.
+    listed = _data("--train_data_dir img --in_json a.json")
+    assert listed["concepts"] == [{"path": "img", "include_subdirectories": True}]
+
+
+def test_class_tokens_are_the_caption_of_images_without_one(tmp_path: Path) -> None:
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\n"
+    found = _toml(tmp_path, f"{text}class_tokens = 'sks dog'\n")
+    assert found.data["concepts"][0]["default_caption"] == "sks dog"
+
+
 def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
     path = tmp_path / "gui.json"
     options = {

@@ -97,6 +97,22 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": 3}, "optimizer"),
     ({"optimizer": {"name": "custom", "class": "RAdam"}}, "optimizer.class"),
     ({"concepts": ["a", {"path": "b", "repeats": 2, "balancing": 3}]}, "concepts"),
+    (
+        {"concepts": [{"path": "a", "subfolder_repeats": True, "repeats": 2}]},
+        "concepts.0.repeats",
+    ),
+    (
+        {"concepts": [{"path": "a", "subfolder_repeats": True, "balancing": 0.5}]},
+        "concepts.0.balancing",
+    ),
+    (
+        {
+            "concepts": [
+                {"path": "a", "prompt_source": "filename", "default_caption": "b"}
+            ]
+        },
+        "concepts.0.default_caption",
+    ),
     # Of the file as a whole.
     ({"schema_version": 99}, "schema_version"),
     ({"extends": "no_such_preset"}, "extends"),

@@ -36,6 +36,7 @@ _CAPTIONS = "caption dropout, shuffle, tag dropout"
 _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
+_NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
 _SHAPES = (
     f"{_TRAINING}varied_pictures.py::test_batches_have_masks_weights_and_all_shapes"
@@ -112,6 +113,37 @@ OFF = (
             f"{_IMPORTING}onetrainer.py::test_concepts_and_samples_of_other_files",
             f"{_IMPORTING}ai_toolkit.py::test_a_usual_job_for_flux",
             "tests/test_import_command.py::test_strict_ends_with_2_if_training_differs",
+        ),
+    ),
+    Off(
+        _NUMBERED,
+        "data.numbered_folders._parts_of",
+        Returns('(None, "")'),
+        tuple(
+            f"{_DATA}numbered_folders.py::test_{name}"
+            for name in (
+                "each_subfolder_is_a_concept_with_its_repeats",
+                "what_is_used_and_skipped_is_stated_once",
+                "regularization_subfolders_are_used_as_often_as_the_others",
+            )
+        ),
+    ),
+    Off(
+        _NUMBERED,
+        "data.balance._shared",
+        Returns("{}"),
+        (
+            f"{_DATA}numbered_folders.py::"
+            "test_regularization_subfolders_are_used_as_often_as_the_others",
+        ),
+    ),
+    Off(
+        _NUMBERED,
+        "config.importing.sd_data._numbered",
+        Returns('took(f"{concept}.path", folder)'),
+        (
+            f"{_IMPORTING}sd_scripts.py::"
+            "test_folders_with_repeats_in_their_names_stay_folders",
         ),
     ),
     Off(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ._base import Count, Flag, FolderPath, Number, broken_rule, setting
+from ._base import Count, Flag, FolderPath, Number, Text, broken_rule, setting
 from .variation import CaptionVariation, ImageVariation
 from .violation import Violation
 
@@ -27,6 +27,12 @@ class Concept(ImageVariation, CaptionVariation):
 
     include_subdirectories: Flag = setting(False, label="Include subdirectories")
     """Also use the images in subfolders."""
+
+    subfolder_repeats: Flag = setting(False, label="Repeats from subfolder names")
+    """Use each subfolder with a name such as 10_cat as a separate folder with 10
+    repeats, as in kohya's trainers. The rest of the name is the caption of images
+    without one, unless default_caption is set. Other subfolders are skipped.
+    """
 
     repeats: Annotated[Count, Field(ge=1, le=10_000)] = setting(1, label="Repeats")
     """Number of times that each image is used per epoch. Use a higher number to give a
@@ -74,9 +80,19 @@ class Concept(ImageVariation, CaptionVariation):
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
     """Text file with one caption per line, for prompt_source concept."""
 
+    default_caption: Text | None = setting(
+        None, label="Default caption", unset_means="an empty caption"
+    )
+    """Caption of images that have none."""
+
     @model_validator(mode="after")
     def _rules(self) -> Concept:
-        found = _set_twice(self) or _prompt_path_fits(self)
+        found = (
+            _set_twice(self)
+            or _numbered_twice(self)
+            or _prompt_path_fits(self)
+            or _default_is_used(self)
+        )
         if found:
             raise broken_rule(found)
         return self
@@ -90,6 +106,34 @@ def _set_twice(concept: Concept) -> Violation | None:
         f"balancing={concept.balancing:g} and repeats={concept.repeats} both set "
         "how often an image is used",
         "Remove one of them",
+    )
+
+
+def _numbered_twice(concept: Concept) -> Violation | None:
+    if not concept.subfolder_repeats:
+        return None
+    for key, is_set in (
+        ("repeats", concept.repeats != 1),
+        ("balancing", concept.balancing is not None),
+    ):
+        if is_set:
+            return Violation(
+                key,
+                f"{getattr(concept, key):g} is not supported with subfolder_repeats, "
+                "because the names of the subfolders contain their repeats",
+                "Remove one of them",
+            )
+    return None
+
+
+def _default_is_used(concept: Concept) -> Violation | None:
+    if concept.default_caption is None or concept.prompt_source == "sample":
+        return None
+    return Violation(
+        "default_caption",
+        f"has no effect if prompt_source is {concept.prompt_source!r}, because all "
+        "images have a caption",
+        "Set prompt_source to 'sample', or remove it",
     )
 
 

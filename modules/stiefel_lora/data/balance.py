@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,41 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
     others = sum(
         rate * counts[place] for place, rate in rates.items() if rate is not None
     )
+    numbered = {
+        place: (concept.repeats, counts[place])
+        for place, concept in concepts.items()
+        if rates[place] is None and concept.subfolder_repeats
+    }
+    rates |= _shared(numbered, Fraction(others))
     return [
         _or_as_many(rates[id(image.concept)], others, counts[id(image.concept)])
         for image in images
     ]
+
+
+def _shared(
+    folders: Mapping[int, tuple[int, int]], total: Fraction
+) -> dict[int, Fraction]:
+    """Return the rates of subfolders of regularization images, by number.
+
+    Together, they are used as often as all other images, as in sd-scripts: every image
+    first by its repeats, and the rest by all images equally. If there are too many,
+    sd-scripts leaves the last ones out; here, all of them are used less often.
+
+    Args:
+        folders: repeats and number of images of each subfolder.
+        total: number of uses of all other images.
+    """
+    own = sum(repeats * count for repeats, count in folders.values())
+    if not total:
+        return {place: Fraction(repeats) for place, (repeats, _) in folders.items()}
+    if own > total:
+        return {place: repeats * total / own for place, (repeats, _) in folders.items()}
+    images = sum(count for _, count in folders.values())
+    return {
+        place: repeats + (total - own) / images
+        for place, (repeats, _) in folders.items()
+    }
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:
@@ -39,7 +70,7 @@ def _rate(concept: Concept, count: int) -> Fraction | None:
         # Exactly as written: 0.1, not the nearest binary fraction.
         given = Fraction(str(concept.balancing))
         return given if concept.balancing_strategy == "REPEATS" else given / count
-    if concept.is_reg and concept.repeats == 1:
+    if concept.is_reg and (concept.repeats == 1 or concept.subfolder_repeats):
         return None
     return Fraction(concept.repeats)
 

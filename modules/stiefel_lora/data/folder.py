@@ -13,6 +13,12 @@ from .._wording import counted
 from .captions import captions_of, unread_captions
 from .links import Links, find_links, link_remarks
 from .mask_files import is_label, pair_masks
+from .numbered_folders import (
+    describe_folder,
+    no_numbered_folder,
+    numbered_folders,
+    numbered_remarks,
+)
 from .walking import walk
 
 if TYPE_CHECKING:
@@ -106,6 +112,9 @@ class Scan:
     problems: Mapping[Path, str] = dataclasses.field(default_factory=dict)
     """Messages about folders that cannot be used and captions that cannot be read."""
 
+    defaulted: frozenset[Path] = frozenset()
+    """Images without a caption that get the default caption of their concept."""
+
     @property
     def without_caption(self) -> int:
         """Number of images without a caption."""
@@ -126,37 +135,94 @@ def scan_concepts(concepts: Iterable[Concept]) -> Scan:
 
 def scan_with_problems(concepts: Iterable[Concept]) -> Scan:
     """List images like :func:`scan_concepts`, but collect errors in ``problems``."""
-    images: list[CaptionedImage] = []
-    missing: list[Path] = []
-    remarks: list[str] = []
-    problems: dict[Path, str] = {}
+    found = _Found()
     for concept in concepts:
         if not concept.enabled:
-            remarks.append(f"The folder {concept.path} is disabled and not used.")
-            continue
+            text = f"The folder {concept.path} is disabled and not used."
+            found.remarks.append(text)
+        elif concept.subfolder_repeats:
+            _scan_numbered(concept, found)
+        else:
+            _scan_folder(concept, found)
+    return Scan(
+        tuple(found.images),
+        tuple(found.missing),
+        tuple(found.remarks),
+        found.problems,
+        frozenset(found.defaulted),
+    )
+
+
+@dataclasses.dataclass
+class _Found:
+    """Parts of a scan, while folders are added."""
+
+    images: list[CaptionedImage] = dataclasses.field(default_factory=list)
+    missing: list[Path] = dataclasses.field(default_factory=list)
+    defaulted: list[Path] = dataclasses.field(default_factory=list)
+    remarks: list[str] = dataclasses.field(default_factory=list)
+    problems: dict[Path, str] = dataclasses.field(default_factory=dict)
+
+
+def _scan_folder(concept: Concept, found: _Found) -> None:
+    try:
+        files = _files_in(concept.path, concept.include_subdirectories)
+    except DataError as error:
+        found.problems[concept.path] = str(error)
+        return
+    _add_files(files, concept, found)
+
+
+def _add_files(files: _Files, concept: Concept, found: _Found) -> int:
+    """Add the images of a folder. Return the number of those without a caption."""
+    masks, messages = pair_masks(files.images, files.labels)
+    found.remarks += [
+        *_passed_over(files.passed_over, concept.path),
+        *_unread(files.unread, concept.path),
+        *link_remarks(files.links, concept.path),
+        *messages,
+    ]
+    texts = captions_of(files.images, concept, found.problems, files.seen)
+    bare = [
+        path for path, text in zip(files.images, texts, strict=True) if text is None
+    ]
+    default = concept.default_caption or ""
+    (found.defaulted if default else found.missing).extend(bare)
+    if default and bare and not concept.subfolder_repeats:
+        one, many = "image without a caption gets", "images without a caption get"
+        found.remarks.append(
+            f"{concept.path}: {counted(len(bare), one, many)} the caption {default!r}."
+        )
+    found.remarks += unread_captions(bare, files.seen, concept.path)
+    for path, captions in zip(files.images, texts, strict=True):
+        found.images.append(
+            CaptionedImage(path, captions or (default,), concept, masks.get(path))
+        )
+    return len(bare)
+
+
+def _scan_numbered(parent: Concept, found: _Found) -> None:
+    """Scan the subfolders of a folder that have repeats in their names."""
+    try:
+        concepts, passed_over = numbered_folders(parent)
+    except DataError as error:
+        found.problems[parent.path] = str(error)
+        return
+    used = []
+    for concept in concepts:
         try:
             files = _files_in(concept.path, concept.include_subdirectories)
-        except DataError as error:
-            problems[concept.path] = str(error)
+        except DataError:
+            passed_over.append((concept.path.name, "no images"))
             continue
-        masks, messages = pair_masks(files.images, files.labels)
-        remarks += [
-            *_passed_over(files.passed_over, concept.path),
-            *_unread(files.unread, concept.path),
-            *link_remarks(files.links, concept.path),
-            *messages,
-        ]
-        texts = captions_of(files.images, concept, problems, files.seen)
-        bare = [
-            path for path, text in zip(files.images, texts, strict=True) if text is None
-        ]
-        missing += bare
-        remarks += unread_captions(bare, files.seen, concept.path)
-        for path, captions in zip(files.images, texts, strict=True):
-            images.append(
-                CaptionedImage(path, captions or ("",), concept, masks.get(path))
-            )
-    return Scan(tuple(images), tuple(missing), tuple(remarks), problems)
+        bare = _add_files(files, concept, found)
+        used.append(describe_folder(concept, len(files.images), bare))
+    loose = [path for path, reason in walk(parent.path, deep=False) if not reason]
+    loose = [path for path in loose if _is_image(path)]
+    if not used:
+        found.problems[parent.path] = no_numbered_folder(parent.path, bool(loose))
+        return
+    found.remarks += numbered_remarks(parent.path, used, passed_over, len(loose))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,8 +70,8 @@ WITHOUT = {
         merge_network_on_save_strength start_step
     """,
     why.CAPTIONS: """
-        caption_ext caption_type default_caption prompt_dropout_prob random_triggers
-        random_triggers_max replacements short_and_long_captions use_short_captions
+        caption_ext caption_type prompt_dropout_prob random_triggers random_triggers_max
+        replacements short_and_long_captions use_short_captions
     """,
     why.AUGMENTATION: """
         augmentations augments flip_y random_crop_scale random_scale square_crop

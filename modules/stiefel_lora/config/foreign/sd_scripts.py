@@ -17,6 +17,7 @@ KEYS = {
     "caption_prefix": "trigger_word",
     "caption_separator": "concepts.tag_delimiter",
     "caption_tag_dropout_rate": "concepts.tag_dropout_probability",
+    "class_tokens": "concepts.default_caption",
     "clip_l": "text_encoder_model_name",
     "color_aug": "concepts.random_hue_max_strength",
     "conv_dim": "conv_rank",
@@ -115,8 +116,8 @@ WITHOUT = {
     ),
     why.DROPOUT: "module_dropout network_dropout rank_dropout",
     why.CAPTIONS: """
-        caption_extension caption_extention caption_suffix class_tokens
-        enable_wildcard in_json keep_tokens_separator metadata_file secondary_separator
+        caption_extension caption_extention caption_suffix enable_wildcard in_json
+        keep_tokens_separator metadata_file secondary_separator
         token_warmup_min token_warmup_step weighted_captions
     """,
     why.TEXT_LAYERS: "apply_t5_attn_mask clip_skip max_token_length",

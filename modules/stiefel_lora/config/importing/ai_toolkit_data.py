@@ -89,6 +89,7 @@ DATASET: dict[str, Rule] = {
     "cache_latents_to_disk": _caching,
     "caption_dropout_rate": take("caption_dropout_rate", float),
     "caption_ext": _caption,
+    "default_caption": take("default_caption", str),
     "dataset_path": take("path", str),
     "flip_x": take("enable_random_flip", bool),
     "folder_path": take("path", str),

@@ -229,17 +229,18 @@ def _concepts(
         for dataset in _objects(parts.get("datasets"))
         for subset in _objects(dataset.get("subsets"))
     ]
-    for key, is_reg in (("concepts.0.path", False), ("concepts.1.path", True)):
-        if key in data:
-            subset = {**above, "image_dir": data[key], "is_reg": is_reg}
-            subsets.append({**subset, "_include": True})
-    return [_concept(subset, family) for subset in subsets]
+    found = [_concept(subset, family) for subset in subsets]
+    for place, is_reg in (("concepts.0", False), ("concepts.1", True)):
+        if f"{place}.path" in data:
+            subset = {**above, "image_dir": data[f"{place}.path"], "is_reg": is_reg}
+            numbered = data.get(f"{place}.subfolder_repeats", False)
+            key = "subfolder_repeats" if numbered else "include_subdirectories"
+            found.append({**_concept(subset, family), key: True})
+    return found
 
 
 def _concept(subset: dict[str, Any], family: str) -> dict[str, Any]:
-    inside = subset.pop("_include", False)
-    _, found = walk(Scope(subset, SUBSET_DEFAULTS, family), SUBSET)
-    return {**found, **({"include_subdirectories": True} if inside else {})}
+    return walk(Scope(subset, SUBSET_DEFAULTS, family), SUBSET)[1]
 
 
 def _completed(result: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ SUBSET: dict[str, Rule] = {
     "caption_separator": take("tag_delimiter", str),
     "caption_suffix": ignore(why.CAPTIONS),
     "caption_tag_dropout_rate": take("tag_dropout_probability", float),
-    "class_tokens": ignore("captions are read from .txt files. Set trigger_word"),
+    "class_tokens": take("default_caption", str),
     "color_aug": ignore(why.AUGMENTATION),
     "conditioning_data_dir": ignore(why.CONDITIONS),
     "custom_attributes": ignore("it does not affect training", matters=False),
@@ -170,21 +170,23 @@ DATASET: dict[str, Rule] = {
 def _folder(scope: Scope, value: Any) -> Result:
     if scope.has("datasets"):
         return left("dataset_config is used instead", matters=False)
-    return turned(
-        "repeats in names of subfolders, such as 10_cat, are not read. Write a concept "
-        "with repeats for each of them",
-        {"concepts.0.path": str(value)},
-        matters=True,
-    )
+    return _numbered(scope, "concepts.0", str(value), "each subfolder")
 
 
 def _reg_folder(scope: Scope, value: Any) -> Result:
     if scope.has("datasets"):
         return left("dataset_config is used instead", matters=False)
+    what = "a concept with is_reg; each subfolder"
+    return _numbered(scope, "concepts.1", str(value), what)
+
+
+def _numbered(scope: Scope, concept: str, folder: str, what: str) -> Result:
+    if scope.get("in_json"):
+        return took(f"{concept}.path", folder)
     return turned(
-        "a concept with is_reg; repeats in names of subfolders are not read",
-        {"concepts.1.path": str(value)},
-        matters=True,
+        f"{what} with a name such as 10_cat is used with its repeats. It is looked for "
+        "when the folder is read",
+        {f"{concept}.path": folder, f"{concept}.subfolder_repeats": True},
     )
 
 

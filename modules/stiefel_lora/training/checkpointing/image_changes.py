@@ -68,7 +68,10 @@ def _listing(scan: Scan) -> Listing:
     found: Listing = {}
     for image in scan.images:
         number = numbers.setdefault(id(image.concept), len(numbers))
-        name = Path(os.path.relpath(image.path, image.concept.path)).as_posix()
+        top = image.concept.path
+        # The repeats are part of the name of a subfolder.
+        top = top.parent if image.concept.subfolder_repeats else top
+        name = Path(os.path.relpath(image.path, top)).as_posix()
         captions = "\0".join(image.captions).encode("utf-8", errors="surrogatepass")
         found[f"{number}/{name}"] = [
             _bytes(image),

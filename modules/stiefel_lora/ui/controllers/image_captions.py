@@ -39,6 +39,7 @@ class Shelf:
         stamps: sizes and modification times of the images, to find changed files.
         unreadable: images whose captions cannot be read.
         images: images with all captions and their concept.
+        defaulted: images without a caption that get the default caption.
     """
 
     captions: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -47,6 +48,7 @@ class Shelf:
     stamps: dict[Path, tuple[int, int]] = dataclasses.field(default_factory=dict)
     unreadable: frozenset[Path] = frozenset()
     images: dict[Path, CaptionedImage] = dataclasses.field(default_factory=dict)
+    defaulted: frozenset[Path] = frozenset()
 
 
 def open_shelf(concept: Concept) -> Shelf:
@@ -54,12 +56,16 @@ def open_shelf(concept: Concept) -> Shelf:
     locked = _SOURCES.get(concept.prompt_source, "")
     # One bad caption must not hide the images.
     found = scan_with_problems([concept.model_copy(update={"enabled": True})])
-    captions = {image.path: image.caption for image in found.images}
+    # The default caption is not in a file, so it cannot be edited.
+    captions = {
+        image.path: "" if image.path in found.defaulted else image.caption
+        for image in found.images
+    }
     stamps = {path: _stamp(path) for path in captions}
     unreadable = frozenset(captions) & frozenset(found.problems)
     message = "\n".join(found.problems.values())
     images = {image.path: image for image in found.images}
-    return Shelf(captions, message, locked, stamps, unreadable, images)
+    return Shelf(captions, message, locked, stamps, unreadable, images, found.defaulted)
 
 
 def places_of(concepts: Iterable[Concept]) -> list[Path]:
@@ -67,9 +73,9 @@ def places_of(concepts: Iterable[Concept]) -> list[Path]:
     found: list[Path] = []
     for concept in concepts:
         found.append(concept.path)
-        if concept.include_subdirectories:
+        if concept.include_subdirectories or concept.subfolder_repeats:
             try:
-                names = walk(concept.path, deep=True)
+                names = walk(concept.path, deep=concept.include_subdirectories)
             except DataError:
                 continue
             found += [path for path, reason in names if not reason and path.is_dir()]

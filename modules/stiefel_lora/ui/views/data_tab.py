@@ -333,7 +333,8 @@ class DataTab(QSplitter):
         image = self._shelf.images.get(self._shown) if self._shown else None
         if image is not None and not self._shelf.locked:
             caption = self._shelf.captions[image.path]
-            image = dataclasses.replace(image, captions=(caption,))
+            if caption or image.path not in self._shelf.defaulted:
+                image = dataclasses.replace(image, captions=(caption,))
         place, config = self.folders.currentIndex(), self._config
         trained = config is not None and place < len(config.concepts)
         if image is not None and image.path in self._aside:
@@ -369,7 +370,7 @@ class DataTab(QSplitter):
             (config.trigger_word if config else None) or "",
             concept.tag_delimiter,
             concept.path,
-            concept.include_subdirectories,
+            concept.include_subdirectories or concept.subfolder_repeats,
         )
 
     def _edited(self, text: str) -> None:
