@@ -56,6 +56,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({**LOI, "conv_rank": 4}, "conv_rank"),
     ({**LOI, "rank_pattern": {"mid": 4}}, "rank_pattern"),
     ({**LOI, "use_dora": True}, "use_dora"),
+    ({**LOI, "scale_weight_norms": 1}, "scale_weight_norms"),
     ({"use_dora": True, "weight_dtype": "int8"}, "use_dora"),
     ({"early_stop_patience": 3}, "early_stop_patience"),
     ({"validation_split": 0.1}, "validation_split"),

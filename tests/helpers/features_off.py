@@ -43,6 +43,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_NORMS = "tests/optim/test_product_norms.py::"
 _NOISE = f"{_TRAINING}noise_changes.py::"
 _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
@@ -444,6 +445,24 @@ OFF = (
         "families.flux.Flux.predict",
         Given("input_noise", "None"),
         (f"{_NOISE}test_so_does_that_of_flux",),
+    ),
+    Off(
+        "norms of the weights limited",
+        "training.build._make_norm_limit",
+        Value("config.scale_weight_norms", "0.0"),
+        (f"{_TRAINING}norm_limit.py::test_updates_are_scaled_and_the_numbers_logged",),
+    ),
+    Off(
+        "norms of the weights limited",
+        "optim.pair_optimizer.PairOptimizer.scale_down",
+        Value("self.rule.scale_powers", "{}"),
+        (f"{_NORMS}test_the_state_is_as_if_a_had_always_been_smaller",),
+    ),
+    Off(
+        "norms of the weights limited",
+        "optim.product_norms.scale_products",
+        Value("factor**0.5", "factor"),
+        (f"{_NORMS}test_other_methods_share_the_factor",),
     ),
     Off(
         "timestep distribution",

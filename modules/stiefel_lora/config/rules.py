@@ -130,6 +130,17 @@ def _loi_file_rank_fits(config: Settings) -> Violation | None:
     )
 
 
+def _norms_are_those_of_the_file(config: Settings) -> Violation | None:
+    if not config.scale_weight_norms or config.lora_init != "loi":
+        return None
+    return Violation(
+        "scale_weight_norms",
+        "is not supported with lora_init='loi', because the product of the factors "
+        "includes the initial product, which is subtracted in the LoRA file",
+        "Remove one of them",
+    )
+
+
 def _dora_starts_at_the_model(config: Settings) -> Violation | None:
     if not config.use_dora or config.lora_init != "loi":
         return None
@@ -242,6 +253,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _stella_starts_stella,
     _loi_file_rank_fits,
     _loi_has_one_rank,
+    _norms_are_those_of_the_file,
     _dora_starts_at_the_model,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,

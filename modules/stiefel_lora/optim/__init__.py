@@ -9,6 +9,7 @@ contract of a method                ``rule``; from outside the package ``registe
 order of a step                     ``pair_optimizer``, with its parts in ``engine``
 detection of B and A                ``pairs``, on the groups from ``groups``
 initialization of an adapter        ``init``, ``loi``; orthonormal B: ``gauge``
+norms of the products               ``product_norms``
 LoRA alpha                          ``alpha``
 creation by name, common base       ``factory``, ``lora_optimizer``
 other packages and trainers         ``foreign``, ``host_points``

@@ -37,7 +37,7 @@ from .engine.batching import (
     write_back,
 )
 from .engine.gradient_watch import Watch, usable_gradient
-from .engine.master_weights import round_masters
+from .engine.master_weights import round_masters, values
 from .engine.refusals import (
     check_agreement,
     check_found,
@@ -353,6 +353,22 @@ class PairOptimizer(LoraOptimizer):
         # visible when its own factors are stepped.
         settling.note_marks(index)
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
+
+    @torch.no_grad()
+    def scale_down(self, pair: Pair, factor: float) -> None:
+        """Multiply A of a pair, and with it the product B A, by a positive factor.
+
+        The state is transformed accordingly. Only used if B is orthonormal, see
+        :func:`~stiefel_lora.optim.product_norms.scale_products`.
+        """
+        with self._settling.own_change(self._places()[id(pair.down)][0]):
+            values(self.state, pair.down).mul_(factor)
+            held = [self.state.get(half, {}) for half in (pair.up, pair.down)]
+            for name, power in self.rule.scale_powers.items():
+                for own in held:
+                    if name in own:
+                        own[name].mul_(factor**power)
+            round_masters(self.state, [pair.down])
 
     def _places(self) -> dict[int, tuple[int, Role]]:
         """Return the index of the pair and the role of each factor, by its id."""

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -126,6 +127,7 @@ class RiemannionRule(Rule):
 
     factorizes = True
     orthonormal_up = True
+    scale_powers = MappingProxyType({"momentum_up": 1})
 
     _rules: Mapping[Role, FactorRule] = {
         "up": RiemannionUp(),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from torch import Tensor
@@ -91,6 +92,11 @@ class Rule:
 
     gauge_free: frozenset[str] = frozenset()
     """Names of states that are not transformed if B is orthonormalized."""
+
+    scale_powers: Mapping[str, int] = MappingProxyType({})
+    """Powers of c by which states are multiplied if A is multiplied by c.
+
+    Only used if B is orthonormal. Other states do not change."""
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that select code. Pairs in a batch have the same values.

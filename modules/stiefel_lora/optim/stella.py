@@ -26,6 +26,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -110,6 +111,10 @@ class StellaRule(Rule):
 
     orthonormal_up = True
     counts_steps = True
+    # S takes the scale of A, and the gradients of U and V contain S.
+    scale_powers = MappingProxyType(
+        {"s": 1, "mean_u": 1, "square_u": 2, "mean_v": 1, "square_v": 2}
+    )
 
     _rules: Mapping[Role, FactorRule] = {"up": StellaUp(), "down": StellaDown()}
 

@@ -35,6 +35,7 @@ and length ``raw``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -301,6 +302,7 @@ class StiefelRule(Rule):
     """Update rule in the docstring of this module, one factor at a time."""
 
     orthonormal_up = True
+    scale_powers = MappingProxyType({_MOMENTUM_UP: 1})
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that select code."""

@@ -36,6 +36,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -224,6 +225,8 @@ class WhitenedRule(Rule):
     """Update rule in the docstring of this module, in two passes."""
 
     orthonormal_up = True
+    # In the state, M_B is M_B H, and V_B is H V_B H.
+    scale_powers = MappingProxyType({"mean_up": 1, "square_up": 2})
     _rules: Mapping[Role, FactorRule] = {"up": WhitenedUp(), "down": WhitenedDown()}
 
     def choices(self, group: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from .ema import MovingAverage
 from .lora_start import start_from_loras
 from .loss.denoising_loss import make_objective
 from .loss.noise import make_noise_source
+from .norm_limit import NormLimit
 from .preflight import Preflight
 from .samples import Sampler
 from .schedule import make_schedule
@@ -127,6 +128,7 @@ def build_state(
         sampler=sampler,
     )
     state.average = _make_average(config, state)
+    state.norm_limit = _make_norm_limit(config, whole, state, optimizer)
     if config.compile:
         compile_blocks(state.denoiser)
     return state
@@ -152,6 +154,16 @@ def _make_average(config: TrainConfig, state: TrainingState) -> MovingAverage | 
         every=config.ema_update_step_interval,
         device=state.family.device if config.ema == "gpu" else torch.device("cpu"),
     )
+
+
+def _make_norm_limit(
+    config: TrainConfig,
+    model: nn.Module,
+    state: TrainingState,
+    optimizer: torch.optim.Optimizer,
+) -> NormLimit | None:
+    limit = config.scale_weight_norms
+    return NormLimit(limit, model, state.pairs, optimizer) if limit else None
 
 
 def _encode(

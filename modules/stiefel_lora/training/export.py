@@ -282,6 +282,7 @@ def _settings(config: TrainConfig) -> dict[str, object]:
         "ss_min_snr_gamma": (
             config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
         ),
+        "ss_scale_weight_norms": config.scale_weight_norms,
         "ss_text_encoder_lr": rates[0] if len(rates) == 1 else rates,
         "modelspec.trigger_phrase": config.trigger_word,
     }

@@ -72,6 +72,7 @@ class Loop:
         )
         self._position = 0
         self._smooth = math.nan
+        self._norms: dict[str, float] = {}
         self.step = 0
         """Number of completed optimizer steps."""
 
@@ -206,6 +207,8 @@ class Loop:
         # of steps, by which a resume sets it.
         state.scheduler.step()
         state.optimizer.zero_grad()
+        if state.norm_limit is not None:
+            self._norms = state.norm_limit.apply()
         self.step += 1
         if state.average is not None:
             state.average.update(self.step)
@@ -237,6 +240,7 @@ class Loop:
             "gradient/norm": norm,
             "time/seconds_per_step": seconds,
             **{tag: float(rate) for tag, rate in rates.items()},
+            **self._norms,
         }
         self._sink.scalars("train", self.step, values)
 

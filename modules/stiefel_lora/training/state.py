@@ -24,6 +24,7 @@ from .ema import MovingAverage
 from .loss.denoising_loss import Objective
 from .loss.noise import NoiseSource
 from .loss.text_batch import batch_with_text
+from .norm_limit import NormLimit
 from .samples import Sampler
 from .validation import Validation
 
@@ -53,6 +54,8 @@ class TrainingState:
     sampler: Sampler
     average: MovingAverage | None = None
     """Moving average that is used for validation, samples and files, or None."""
+
+    norm_limit: NormLimit | None = None
 
     @property
     def constrained(self) -> bool:

@@ -108,7 +108,7 @@ WITHOUT = {
         network_multiplier resume skip_until_initial_step
     """,
     why.FACTORS: """
-        block_alphas conv_alpha network_args scale_weight_norms
+        block_alphas conv_alpha network_args
     """,
     why.ADAPTERS: "network_module",
     "the denoiser is always trained; train_text_encoder adds text encoders": (

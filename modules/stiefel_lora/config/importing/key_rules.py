@@ -19,6 +19,7 @@ __all__ = [
     "ignore",
     "left",
     "mapped",
+    "not_for_flux",
     "only_for",
     "renamed",
     "take",
@@ -119,6 +120,17 @@ def only_for(family: str, name: str, rule: Rule) -> Rule:
     def changed(scope: Scope, value: Any) -> Result:
         if scope.family != family:
             return left(f"is only used for {name}", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def not_for_flux(rule: Rule) -> Rule:
+    """Return a rule for an option that the other program does not use for FLUX."""
+
+    def changed(scope: Scope, value: Any) -> Result:
+        if scope.family == "flux":
+            return left("is not used for FLUX", matters=False)
         return rule(scope, value)
 
     return changed

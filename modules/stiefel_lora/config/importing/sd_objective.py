@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..foreign import reasons as why
-from .key_rules import Result, Rule, Scope, ignore, left, take, took, turned
+from .key_rules import (
+    Result,
+    Rule,
+    Scope,
+    ignore,
+    left,
+    not_for_flux,
+    take,
+    took,
+    turned,
+)
 
 __all__ = ["FLUX_DEFAULTS", "OBJECTIVE"]
 
@@ -157,17 +167,6 @@ def _v_prediction(scope: Scope, value: Any) -> Result:
     return turned("", {"prediction_type": "v_prediction"})
 
 
-def _not_for_flux(rule: Rule) -> Rule:
-    """Return a rule for an option that the script for FLUX does not use."""
-
-    def changed(scope: Scope, value: Any) -> Result:
-        if scope.family == "flux":
-            return left("is not used for FLUX", matters=False)
-        return rule(scope, value)
-
-    return changed
-
-
 def _with(other: str, rule: Rule) -> Rule:
     """Return a rule for an option that is only used with another one."""
 
@@ -180,7 +179,7 @@ def _with(other: str, rule: Rule) -> Rule:
 
 
 OBJECTIVE: dict[str, Rule] = {
-    "adaptive_noise_scale": _not_for_flux(
+    "adaptive_noise_scale": not_for_flux(
         _with("noise_offset", take("adaptive_noise_scale", float))
     ),
     "debiased_estimation_loss": _debiased,
@@ -201,12 +200,12 @@ OBJECTIVE: dict[str, Rule] = {
     "min_timestep": _timestep("min_noising_strength"),
     "mode_scale": _part_of_sampling,
     "model_prediction_type": _prediction,
-    "multires_noise_discount": _not_for_flux(
+    "multires_noise_discount": not_for_flux(
         _with("multires_noise_iterations", take("multires_noise_discount", float))
     ),
-    "multires_noise_iterations": _not_for_flux(take("multires_noise_iterations", int)),
-    "noise_offset": _not_for_flux(take("offset_noise_weight", float)),
-    "noise_offset_random_strength": _not_for_flux(
+    "multires_noise_iterations": not_for_flux(take("multires_noise_iterations", int)),
+    "noise_offset": not_for_flux(take("offset_noise_weight", float)),
+    "noise_offset_random_strength": not_for_flux(
         _with("noise_offset", take("offset_noise_random_strength", bool))
     ),
     "sigmoid_scale": _part_of_sampling,

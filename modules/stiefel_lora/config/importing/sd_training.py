@@ -13,6 +13,7 @@ from .key_rules import (
     ignore,
     left,
     mapped,
+    not_for_flux,
     only_for,
     take,
     took,
@@ -333,15 +334,6 @@ def _masked(scope: Scope, value: Any) -> Result:
     )
 
 
-def _not_flux(rule: Rule) -> Rule:
-    def changed(scope: Scope, value: Any) -> Result:
-        if scope.family == "flux":
-            return left("is not used for FLUX", matters=False)
-        return rule(scope, value)
-
-    return changed
-
-
 def _dataset_file(scope: Scope, value: Any) -> Result:
     if scope.has("datasets"):
         return left("is read", matters=False)
@@ -402,7 +394,7 @@ TRAINING: dict[str, Rule] = {
     "lr_warmup_steps": _warmup,
     "masked_loss": _masked,
     "max_grad_norm": take("clip_grad_norm", float),
-    "max_token_length": _not_flux(ignore(why.TEXT_LAYERS, (75, "75"))),
+    "max_token_length": not_for_flux(ignore(why.TEXT_LAYERS, (75, "75"))),
     "max_train_epochs": _epochs,
     "max_train_steps": _steps,
     "max_validation_steps": ignore("the whole validation set is used", matters=False),
@@ -436,6 +428,7 @@ TRAINING: dict[str, Rule] = {
     "save_model_as": _format,
     "save_precision": mapped("output_dtype", _DTYPES, "unknown data type"),
     "save_state": ignore("every checkpoint contains the state", matters=False),
+    "scale_weight_norms": take("scale_weight_norms", float),
     "sdpa": _attention("sdp"),
     "seed": take("seed", int),
     "t5xxl": only_for("flux", "FLUX", take("text_encoder_2_model_name", str)),

@@ -84,6 +84,14 @@ class LoraSettings(StrictModel):
     """Also train the magnitude of every row of the adapted weights (DoRA). This is
     slower, needs more memory, and fewer programs can load the files."""
 
+    scale_weight_norms: Annotated[Number, Field(ge=0, le=1e6)] = setting(
+        0.0, label="Scale weight norms"
+    )
+    """Maximum norm of the update of each layer (max norm regularization). Larger
+    updates are scaled down to it after every step. A value of 1 is usual for AdamW, and
+    0 disables it.
+    """
+
     lora_model_name: tuple[PathText, ...] = setting((), label="LoRA base model")
     """LoRA files to start from instead of a new LoRA. Several files are added, each
     with an optional weight, such as style.safetensors:0.7. All common key formats and

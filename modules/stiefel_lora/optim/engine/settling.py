@@ -8,7 +8,8 @@ necessary to prepare the pair again at the next step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...geometry import full_precision
@@ -75,6 +76,13 @@ class Settling:
             self._marks = [_marks_of(pair) for pair in self._pairs]
         else:
             self._marks[index] = _marks_of(self._pairs[index])
+
+    @contextlib.contextmanager
+    def own_change(self, index: int) -> Iterator[None]:
+        """Change the factors of a pair without having to prepare it again."""
+        self._is_settled(index)
+        yield
+        self.note_marks(index)
 
     def log_restarted(self) -> None:
         """Log the pairs that were initialized again in this step."""
