@@ -57,9 +57,9 @@ class Run:
     def __init__(self, up, down, lr, **options):
         self.up, self.down = (torch.nn.Parameter(t.clone()) for t in (up, down))
         # What the references below are given.
-        options = {"momentum": 0.9, **options}
+        options = {"momentum": 0.9, "step": "product", **options}
         named = [("q.lora_A.weight", self.down), ("q.lora_B.weight", self.up)]
-        self.optimizer = StiefelLoRA(named, lr=lr, step="product", **options)
+        self.optimizer = StiefelLoRA(named, lr=lr, **options)
 
     def take(self, *gradients):
         for gradient in gradients:
@@ -76,6 +76,9 @@ class Run:
     @property
     def product(self):
         return self.up.detach() @ self.down.detach()
+
+    def product_in_float64(self):
+        return self.up.detach().double() @ self.down.detach().double()
 
     @property
     def momenta(self):

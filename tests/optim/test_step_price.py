@@ -15,7 +15,8 @@ CHEAP += ["lora_tsd", "riemannion"]
 FEW = ["scaled_adamw", "lora_rite", "stella", "stiefel_lora", "lora_muon"]
 FEW += ["riemannion"]
 STACKED = ["scaled_adamw", "lora_rite", "stella", "riemannion"]
-RANK = 4
+# From this rank, CPUs compute Gram matrices in one operation, like GPUs.
+RANK = 12
 # The eight shapes of SDXL's layers, a twentieth of their size.
 SHAPES = [
     *((64, 64), (64, 102), (32, 32), (32, 102)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._precision import full_precision
 from .factorizations import pseudo_inverse, thin_svd
 from .fixed_rank import factored_msign, project_factored, truncate_factored
+from .gram import cross_gram, gram_of
 from .roots import (
     damped_cholesky,
     inverse_cholesky,
@@ -41,12 +42,14 @@ from .stiefel import (
 __all__ = [
     "RankSummary",
     "canonical_gradient",
+    "cross_gram",
     "damped_cholesky",
     "effective_rank",
     "exponential_map",
     "factored_msign",
     "full_precision",
     "gram_matrices",
+    "gram_of",
     "inverse_cholesky",
     "inverse_sqrt",
     "inverse_sqrt_of_retraction",

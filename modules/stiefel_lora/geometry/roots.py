@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .gram import gram_of
+
 __all__ = [
     "damped_cholesky",
     "inverse_cholesky",
@@ -212,17 +214,17 @@ def polar_factor(matrix: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True)
     found = _flat(matrix / (norm + tiny))
     if matrix.dtype == torch.float64:
-        found = found @ _polynomials(found.mT @ found, _LIFT)
+        found = found @ _polynomials(gram_of(found), _LIFT)
         # The polynomials accept values up to 1, and end up to 2e-3 above it.
         found = 0.99 * found
     for polynomials in (_LIFT, _POLISH):
-        found = found @ _polynomials(found.mT @ found, polynomials)
+        found = found @ _polynomials(gram_of(found), polynomials)
     return found.view(matrix.shape)
 
 
 def spectral_norm(matrix: Tensor, squarings: int = 10) -> Tensor:
     """Compute the spectral norms of ``(*batch, m, r)``, as ``(*batch, 1, 1)``."""
-    return spectral_norm_of_gram(matrix.mT @ matrix, squarings)
+    return spectral_norm_of_gram(gram_of(matrix), squarings)
 
 
 def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:

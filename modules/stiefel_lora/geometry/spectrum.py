@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ._precision import full_precision
+from .gram import gram_of
 
 __all__ = [
     "RankSummary",
@@ -129,7 +130,7 @@ def _quick_gram(stack: Tensor) -> Tensor:
     """Compute M^T M on the CPU, in float32, or float64 for float64 factors."""
     wide = stack if stack.dtype == torch.float64 else stack.float()
     with full_precision(stack.device.type):
-        return (wide.mT @ wide).cpu()
+        return gram_of(wide).cpu()
 
 
 def _gram(tall: Tensor) -> Tensor:

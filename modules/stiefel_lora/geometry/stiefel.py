@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .gram import cross_gram, gram_of
 from .roots import inverse_sqrt
 
 __all__ = [
@@ -37,7 +38,7 @@ def symmetric(matrix: Tensor) -> Tensor:
 
 def tangent_project(point: Tensor, vector: Tensor) -> Tensor:
     r"""Project a matrix onto the tangent space: Z - B sym(B^T Z)."""
-    core = symmetric(point.mT @ vector)
+    core = symmetric(cross_gram(point, vector))
     parts = [part.reshape(-1, *part.shape[-2:]) for part in (vector, point, core)]
     return torch.baddbmm(*parts, alpha=-1).view(vector.shape)
 
@@ -66,7 +67,7 @@ def nearest_orthonormal(moved: Tensor, longest: float | None = None) -> Tensor:
             tangent space by a few percent. If None, 12 iterations (14 in float64) are
             used.
     """
-    gram = moved.mT @ moved
+    gram = gram_of(moved)
     if longest is None:
         return moved @ inverse_sqrt(gram)
     # K = I + xi^T xi has no eigenvalue below 1, so the center of the interval is known
@@ -101,24 +102,24 @@ def exponential_map(point: Tensor, step: Tensor) -> Tensor:
         Constraints", 1998, section 2.4.2.
     """
     rank = point.shape[-1]
-    along = point.mT @ step
+    along = cross_gram(point, step)
     along = 0.5 * (along - along.mT)
     # No QR: with W = Q R and T = diag(I, R / |W|) the curve [B, Q] exp(K) [I; 0] is
     # [B, W / |W|] exp(T^-1 K T) [I; 0], which holds R^T R = W^T W and no inverse.
-    outside = step - point @ (point.mT @ step)
+    outside = step - point @ cross_gram(point, step)
     size = torch.linalg.matrix_norm(outside, keepdim=True)
     outside = outside / size.clamp_min(torch.finfo(step.dtype).tiny)
     identity = torch.eye(rank, dtype=point.dtype, device=point.device)
-    top = torch.cat([along, -size * (outside.mT @ outside)], dim=-1)
+    top = torch.cat([along, -size * gram_of(outside)], dim=-1)
     bottom = torch.cat([size * identity, torch.zeros_like(along)], dim=-1)
     curve = torch.linalg.matrix_exp(torch.cat([top, bottom], dim=-2))[..., :rank]
     moved = point @ curve[..., :rank, :] + outside @ curve[..., rank:, :]
-    return 1.5 * moved - 0.5 * moved @ (moved.mT @ moved)
+    return 1.5 * moved - 0.5 * moved @ gram_of(moved)
 
 
 def orthogonality_error(point: Tensor) -> Tensor:
     r"""Compute the largest entry of |B^T B - I| of each matrix ``(*batch, m, r)``."""
-    gram = point.mT @ point
+    gram = gram_of(point)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     return (gram - identity).abs().amax(dim=(-2, -1))
 

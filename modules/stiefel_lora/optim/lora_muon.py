@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import polar_core
+from ..geometry import gram_of, polar_core
 from ._gram_frames import framed, frames, kept, over, unit
 from ._moments import heavy_ball
 from ._two_alike import AlikeFactor, AlikeRule
@@ -54,7 +54,7 @@ class MuonFactor(AlikeFactor):
         """Add the gradient. Return the Gram matrices of the factor and its momentum."""
         point, momentum = batch.point, heavy_ball(batch, f"momentum_{self.role}")
         if self.role == "up":
-            return {"size": point.mT @ point, "force": momentum.mT @ momentum}
+            return {"size": gram_of(point), "force": gram_of(momentum)}
         return {"size": point @ point.mT, "force": momentum @ momentum.mT}
 
     def move(self, batch: FactorBatch, core: Core) -> None:

@@ -58,7 +58,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import spectral_norm, symmetric, thin_svd, trace
+from ..geometry import cross_gram, spectral_norm, symmetric, thin_svd, trace
 from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import (
@@ -126,7 +126,7 @@ class RiteFactor(FactorRule):
 
     def _gram(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the Gram matrix of the columns of two factors (of the rows for A)."""
-        return one.mT @ other if self.role == "up" else one @ other.mT
+        return cross_gram(one, other) if self.role == "up" else one @ other.mT
 
     def _times(self, columns: Tensor, core: Tensor) -> Tensor:
         return columns @ core if self.role == "up" else core.mT @ columns

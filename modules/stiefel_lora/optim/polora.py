@@ -42,7 +42,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..geometry import inverse_cholesky, polar_core, spectral_norm_of_gram
+from ..geometry import (
+    cross_gram,
+    gram_of,
+    inverse_cholesky,
+    polar_core,
+    spectral_norm_of_gram,
+)
 from ._gram_frames import SHARE, framed, kept, over, unit
 from ._moments import ahead, heavy_ball
 from ._two_alike import AlikeFactor, AlikeRule
@@ -71,10 +77,10 @@ class PolarFactor(AlikeFactor):
         force = self._tall(ahead(batch, f"momentum_{self.role}"))
         light = force / weights
         return {
-            "size": point.mT @ point,
-            "metric": point.mT @ (weights * point),
-            "force": force.mT @ light,
-            "length": light.mT @ light,
+            "size": gram_of(point),
+            "metric": cross_gram(point, weights * point),
+            "force": cross_gram(force, light),
+            "length": gram_of(light),
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:

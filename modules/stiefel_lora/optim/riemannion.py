@@ -46,6 +46,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
+    cross_gram,
+    gram_of,
     inverse_cholesky,
     joint_polar_core,
     orthogonality_error,
@@ -101,11 +103,11 @@ class RiemannionUp(ProductUp):
     def look(self, batch: FactorBatch) -> Core:
         """Add the gradient and project it. Return the r x r matrices of the result."""
         momentum = heavy_ball(batch, "momentum_up")
-        along = batch.point.mT @ momentum
+        along = cross_gram(batch.point, momentum)
         outside = torch.baddbmm(momentum, batch.point, along, alpha=-1)
         batch.state["momentum_up"] = outside
         outside = outside.double()
-        return {"along": along.double(), "outside": outside.mT @ outside}
+        return {"along": along.double(), "outside": gram_of(outside)}
 
 
 class RiemannionDown(ProductDown):

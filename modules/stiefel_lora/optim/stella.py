@@ -35,6 +35,7 @@ from torch import Tensor
 from ..geometry import (
     canonical_gradient,
     exponential_map,
+    gram_of,
     inverse_sqrt,
     orthogonality_error,
     qr_gauge,
@@ -72,7 +73,7 @@ class StellaUp(FactorRule):
         step = BASE_RULES[batch.choices["base_rule"]]
         move = step(batch, "u", canonical_gradient(batch.point, batch.grad))
         batch.point = _moved(batch, batch.point, move)
-        return {"gram": batch.point.mT @ batch.point}
+        return {"gram": gram_of(batch.point)}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Orthonormalize the columns of U."""

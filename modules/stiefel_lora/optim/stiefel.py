@@ -42,6 +42,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
+    cross_gram,
+    gram_of,
     nearest_orthonormal,
     qr_gauge,
     spectral_norm_of_gram,
@@ -124,19 +126,19 @@ class TurnUp(FactorRule):
             # Otherwise the part of old gradients along B, which no step of B can
             # follow, accumulates. In place, on the new momentum; tangent_project would
             # allocate another one.
-            momentum.baddbmm_(point, symmetric(point.mT @ momentum), alpha=-1)
+            momentum.baddbmm_(point, symmetric(cross_gram(point, momentum)), alpha=-1)
         # B^T U is all that is needed from B and U together: the projection of U, its
         # skew part and the step itself follow from it by r x r products.
         ambient = ahead(batch, _MOMENTUM_UP)
-        along = point.mT @ ambient
+        along = cross_gram(point, ambient)
         normal = symmetric(along)
         whole = torch.linalg.vector_norm(ambient, dim=(-2, -1), keepdim=True)
         # Without Nesterov, the ambient vector is the state itself, which must not
         # change; otherwise it is a temporary, whose memory the projection reuses.
         room = None if ambient is momentum else ambient
         tangent = torch.baddbmm(ambient, point, normal, alpha=-1, out=room)
-        gram = tangent.mT @ tangent
-        size = trace(gram).sqrt()
+        own = gram_of(tangent)
+        size = trace(own).sqrt()
         core = {"normal": normal, "skew": along - normal, "size": size}
         # A momentum normal to the manifold has a tangent part of rounding errors only.
         # The decision stays a tensor, so that it does not synchronize.
@@ -144,7 +146,7 @@ class TurnUp(FactorRule):
         spectral = batch.choices["b_rule"] == "spectral"
         # Under the key "gram", the engine computes the polar cores of all layers in one
         # stack; the momentum rule needs the matrix itself.
-        return core | {"gram" if spectral else "own_gram": gram}
+        return core | {"gram" if spectral else "own_gram": own}
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Update B and retract it to the manifold."""

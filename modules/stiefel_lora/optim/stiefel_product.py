@@ -31,6 +31,11 @@ the choice of the basis, and neither does the update.
 changing the product much. The damping reduces these contributions and bounds the
 rotation of B: :math:`\|\Xi\|_2 \le \eta\,\|D_L\|_2 / \delta \le 3`, that is 72 degrees.
 
+**Resolution.** With :math:`X = (I - B B^T) M_B` and :math:`X^T X + \nu I = C C^T`,
+where :math:`\nu` is the rounding error of the entries of :math:`X^T X`, the columns of
+:math:`U = X C^{-T}` are orthonormal where X is resolved. Elsewhere they consist of
+rounding errors, and :math:`U^T U` removes them from the rotation of B.
+
 References:
     "Riemannion", 2025, arXiv:2507.12142 (msign of the tangent momentum with QR and SVD
 of tall matrices; same direction to second order in eta).
@@ -46,7 +51,9 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
+    cross_gram,
     damped_cholesky,
+    gram_of,
     inverse_cholesky,
     inverse_sqrt_of_retraction,
     joint_polar_core,
@@ -64,10 +71,12 @@ STEEPEST = 3.0
 # entries hold squares to some 1e-7 of it.
 _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 
-
 # Maximum error of the Gram matrix of an update of B, of which the reorthonormalization
-# leaves the square.
-_CORRECTABLE = {torch.float32: 1e-3, torch.float64: 4e-8}
+# leaves a third of the cube.
+_CORRECTABLE = {torch.float32: 3e-2, torch.float64: 1e-5}
+
+# Multiple of eps tr(M^T M) by which the entries of X^T X may be wrong.
+_NOISE = 10
 
 # Lower bound of delta^2, for A = 0 in the first step of a warm-up, at a rate of 0. Its
 # inverse times any Gram matrix is finite in float32.
@@ -83,25 +92,26 @@ class ProductUp(FactorRule):
         """Add the gradient. Return B^T B, B^T M and M^T M."""
         point, momentum = batch.point, heavy_ball(batch, "momentum_up")
         return {
-            "own": point.mT @ point,
-            "along": point.mT @ momentum,
-            "whole": momentum.mT @ momentum,
+            "own": gram_of(point),
+            "along": cross_gram(point, momentum),
+            "whole": gram_of(momentum),
         }
 
     def move(self, batch: FactorBatch, core: Core) -> None:
         """Update [B, M] <- B [u_1, v_1] + M [u_2, v_2], then reorthonormalize B.
 
         The coefficients make B orthonormal up to rounding, which u_2 amplifies if A is
-        ill conditioned. One Newton-Schulz step squares the remaining error.
+        ill conditioned. One Newton-Schulz step of third order cubes the remaining
+        error.
         """
         rank = batch.point.shape[-1]
         # In place: out of place, the first product would be copied.
         both = batch.point @ core["of_point"]
         both.baddbmm_(batch.state["momentum_up"], core["of_momentum"])
         moved, batch.state["momentum_up"] = both[..., :rank], both[..., rank:]
-        batch.point = torch.baddbmm(
-            moved, moved, moved.mT @ moved, beta=1.5, alpha=-0.5
-        )
+        own = gram_of(moved)
+        step = torch.baddbmm(own, own, own, beta=-1.25, alpha=0.375)
+        batch.point = torch.baddbmm(moved, moved, step, beta=1.875)
 
 
 class ProductDown(FactorRule):
@@ -202,8 +212,8 @@ def solve_product(up: Core, down: Core, lr: Tensor, decay: Tensor) -> tuple[Core
 def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direction:
     """Compute P_T(msign(xi)) from Gram matrices.
 
-    With X_L = U C^T orthonormalized in the same way as R, xi = [U, B] Y with
-    Y = [C^T R^T; X_R^T], so msign(xi) = [U, B] (Y Y^T)^(-1/2) Y.
+    With X = U C^T, where U has orthonormal columns, xi = [U, B] Y with
+    Y = [C^T F^T R^T; X_R^T], so msign(xi) = [U, B] (Y Y^T)^(-1/2) Y.
     """
     size = down["size"]
     share, tiny = _UNRESOLVED[size.dtype], torch.finfo(size.dtype).tiny
@@ -217,37 +227,78 @@ def _direction(outside: Tensor, whole: Tensor, down: Core, lr: Tensor) -> _Direc
     # [A; M_A] = [L_11, 0; L_21, L_22] Q with orthonormal rows of Q, on which msign does
     # not depend. In this basis, R^T = [F L_11, 0] Q = [seen, 0] Q.
     seen = frame @ rows
-    left = frame @ outside @ frame.mT
     # Gradients are tiny compared to unit frames, and only their ratio matters. If both
     # are 0 there is no direction: scale 0 makes everything that follows 0.
-    square = torch.maximum(trace(left), trace(down["force"]))
+    square = torch.maximum(_inner(inverse, outside), trace(down["force"]))
     scale = torch.where(square > tiny, square.clamp_min(tiny).rsqrt(), 0.0)
-    square = square.clamp_min(tiny)
     momentum, rest = momentum * scale, rest * scale
     overlap, cross = seen @ seen.mT, seen @ momentum.mT
-    # tr(F M^T M F^T), whose rounding errors are in the entries of X_L^T X_L.
-    noise = share * (inverse * whole).sum((-2, -1), keepdim=True)
-    # X_L^T X_L = C C^T, so that U = X_L C^-T is orthonormal.
-    factor = damped_cholesky(left / square, noise / square + tiny)
-    top = factor.mT @ overlap
-    # Y in the basis Q: C^T R^T above, M_A = X_R^T below.
-    upper = torch.cat([factor.mT @ seen, torch.zeros_like(rest)], -1)
+    basis = _basis(outside, whole)
+    # X_L = U K with K = C^T F^T.
+    factor = (basis.factor.mT @ frame.mT) * scale
+    top = factor @ overlap
+    # Y in the basis Q: K R^T above, M_A = X_R^T below.
+    upper = torch.cat([factor @ seen, torch.zeros_like(rest)], -1)
     both = torch.cat([upper, torch.cat([momentum, rest], -1)], -2)
     core = joint_polar_core(both @ both.mT)
     rank = size.shape[-1]
     above, below = core.split(rank, dim=-2)
     # D_L = (I - B B^T) msign(xi) R = U times the upper half of (Y Y^T)^(-1/2) Y R,
-    # where Y R = [top; cross^T]; U = X F^T C^-T makes it a multiple of X. D_R^T = B^T
-    # msign(xi) is the lower half times Y.
-    found = torch.linalg.solve_triangular(
-        factor.mT, above[..., :rank] @ top + above[..., rank:] @ cross.mT, upper=True
-    )
+    # where Y R = [top; cross^T]. D_R^T = B^T msign(xi) is the lower half times Y.
+    found = above[..., :rank] @ top + above[..., rank:] @ cross.mT
     return _Direction(
         inverse,
-        frame.mT @ (found * scale) @ frame,
-        below[..., :rank] @ factor.mT @ frame,
+        basis.of_outside(found) @ frame,
+        below[..., :rank] @ factor @ frame,
         below[..., rank:] * scale,
     )
+
+
+class _Basis(NamedTuple):
+    """Orthonormal columns U = X C^-T of X, with X^T X + nu I = C C^T.
+
+    ``factor`` is C, ``inverse`` its inverse, ``lost`` is nu, ``(K, 1, 1)``.
+    """
+
+    factor: Tensor
+    inverse: Tensor
+    lost: Tensor
+
+    def of_outside(self, found: Tensor) -> Tensor:
+        """Return the coefficients T with X T = U U^T U N for N = ``found``.
+
+        The columns of U have length 1 where X is resolved. A direction of X that
+        consists of rounding errors has a length of almost 0 in U, and coefficients of
+        1 / sqrt(nu) that multiply these errors. U^T U = I - nu C^-1 C^-T removes them.
+        """
+        root = self.inverse.mT @ found
+        return self.inverse.mT @ (found - self.lost * (self.inverse @ root))
+
+
+def _basis(outside: Tensor, whole: Tensor) -> _Basis:
+    """Orthonormalize X from X^T X and M^T M.
+
+    The entries of X^T X have errors of some eps tr(M^T M), whatever the size of A is.
+    So directions are resolved or not in X, and not in X_L = X F^T, where F amplifies
+    the errors if A has small singular values.
+    """
+    info = torch.finfo(outside.dtype)
+    size = trace(whole)
+    # Divided by the size, since squares of tiny gradients times eps underflow.
+    safe = size.clamp_min(info.tiny)
+    lost = torch.full_like(size, _NOISE * info.eps)
+    factor = damped_cholesky(outside / safe, lost)
+    identity = torch.eye(outside.shape[-1], dtype=outside.dtype, device=outside.device)
+    inverse = torch.linalg.solve_triangular(
+        factor, identity.expand_as(factor), upper=False
+    )
+    root = safe.sqrt()
+    return _Basis(factor * root, inverse / root, lost * safe)
+
+
+def _inner(first: Tensor, second: Tensor) -> Tensor:
+    """Compute tr(S T) of symmetric matrices ``(K, r, r)``, as ``(K, 1, 1)``."""
+    return (first * second).sum((-2, -1), keepdim=True)
 
 
 def _triangle(down: Core) -> tuple[Tensor, Tensor, Tensor]:
@@ -280,8 +331,10 @@ def _resolved(turn: Tensor, whole: Tensor) -> Tensor:
     """Scale down an update of B whose Gram matrix would consist of rounding errors.
 
     The entries of X^T X have errors of eps tr(M^T M), or of the smallest normal number
-    if squares underflow. Those of the Gram matrix of the update are ||turn||_F^2 times
-    as large.
+    if squares underflow. Those of the Gram matrix of the update are at most
+    ||turn||_F^2 times as large. Directions that consist of rounding errors have been
+    removed from the update before, so this only has an effect if B rotates by a large
+    angle in many directions that are hardly resolved.
     """
     info, most = torch.finfo(turn.dtype), _CORRECTABLE[turn.dtype]
     # A turn of tiny gradients is so large that its square, and at tiny rates itself,

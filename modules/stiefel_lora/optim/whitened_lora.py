@@ -43,6 +43,8 @@ import torch
 from torch import Tensor
 
 from ..geometry import (
+    cross_gram,
+    gram_of,
     inverse_sqrt_of_retraction,
     polar_core,
     spectral_norm_of_gram,
@@ -71,11 +73,11 @@ class WhitenedUp(FactorRule):
         point, grad, mean = batch.point, batch.grad, batch.state["mean_up"]
         batch.state["count"] = batch.state["count"] + 1
         return {
-            "grad_inside": point.mT @ grad,
-            "mean_inside": point.mT @ mean,
-            "grad": grad.mT @ grad,
-            "cross": mean.mT @ grad,
-            "mean": mean.mT @ mean,
+            "grad_inside": cross_gram(point, grad),
+            "mean_inside": cross_gram(point, mean),
+            "grad": gram_of(grad),
+            "cross": cross_gram(mean, grad),
+            "mean": gram_of(mean),
             "rows": torch.full_like(batch.state["count"], point.shape[-2]),
             "count": batch.state["count"],
             "square_up": batch.state["square_up"],
@@ -90,9 +92,7 @@ class WhitenedUp(FactorRule):
         )
         both = torch.baddbmm(both, batch.grad, core["of_grad"])
         moved, batch.state["mean_up"] = both[..., :rank], both[..., rank:]
-        batch.point = torch.baddbmm(
-            moved, moved, moved.mT @ moved, beta=1.5, alpha=-0.5
-        )
+        batch.point = torch.baddbmm(moved, moved, gram_of(moved), beta=1.5, alpha=-0.5)
         batch.state["square_up"] = core["square_up"]
         batch.state["square_down"] = core["square_down"]
 
