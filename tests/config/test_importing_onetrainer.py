@@ -95,6 +95,11 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
         ({"learning_rate_scheduler": "COSINE"}, {"learning_rate_scheduler": "cosine"}),
         ({"unet": {"weight_dtype": "NFLOAT_4"}}, {"weight_dtype": "nfloat4"}),
         ({"validation": True}, {"validate_every": "1 epoch"}),
+        ({"dropout_probability": 0.1}, {"lora_dropout": 0.1}),
+        (
+            {"dropout_probability": 0.1, "lora_decompose": True},
+            {"lora_dropout": None},
+        ),
         ({"perturbation_noise_weight": 0.1}, {"perturbation_noise_weight": 0.1}),
     ],
 )

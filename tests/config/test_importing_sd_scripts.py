@@ -77,6 +77,11 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--lr_scheduler cosine --lr_warmup_steps 20", {"lr_warmup": 20}),
         ("--masked_loss", {"masked_training": True, "unmasked_weight": 0}),
         ("--validation_split 0.1", {"validation_split": 0.1}),
+        (
+            "--network_dropout 0.1 --network_args rank_dropout=0.2 module_dropout=0.3",
+            {"lora_dropout": 0.1, "rank_dropout": 0.2, "module_dropout": 0.3},
+        ),
+        ("--network_dropout 0.1 --torch_compile", {"lora_dropout": None}),
         ("--scale_weight_norms 1", {"scale_weight_norms": 1}),
         (
             "--multires_noise_iterations 8 --multires_noise_discount 0.1",

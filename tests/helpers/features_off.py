@@ -43,6 +43,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_DROPOUT = f"{_TRAINING}lora_dropout.py::"
 _NORMS = "tests/optim/test_product_norms.py::"
 _NOISE = f"{_TRAINING}noise_changes.py::"
 _RESUME = (
@@ -445,6 +446,36 @@ OFF = (
         "families.flux.Flux.predict",
         Given("input_noise", "None"),
         (f"{_NOISE}test_so_does_that_of_flux",),
+    ),
+    Off(
+        "LoRA, rank and module dropout",
+        "adapters.lora_dropout.LoraDropout._mask",
+        Returns("output"),
+        (
+            f"{_DROPOUT}test_masks_are_0_or_1_over_the_rest",
+            f"{_REACHES}[rank_dropout]",
+        ),
+    ),
+    Off(
+        "LoRA, rank and module dropout",
+        "adapters.lora_dropout.LoraDropout.begin",
+        Value("self._modules", "0.0"),
+        (
+            f"{_DROPOUT}test_a_dropped_module_is_skipped_and_has_no_gradient",
+            f"{_REACHES}[module_dropout]",
+        ),
+    ),
+    Off(
+        "LoRA, rank and module dropout",
+        "training.build._make_dropout",
+        Value("config.lora_dropout", "0.0"),
+        (f"{_REACHES}[lora_dropout]",),
+    ),
+    Off(
+        "LoRA, rank and module dropout",
+        "adapters.lora_dropout.LoraDropout.end",
+        Returns(),
+        (f"{_DROPOUT}test_validation_uses_all_of_the_lora",),
     ),
     Off(
         "norms of the weights limited",

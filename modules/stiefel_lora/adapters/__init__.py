@@ -13,12 +13,14 @@ from .lora import (
     lora_parameters,
     pairs_of,
 )
+from .lora_dropout import LoraDropout
 from .offset import set_offset
 from .targets import check_room, select_layers
 from .text_targets import select_text_layers
 
 __all__ = [
     "EffectiveUpdate",
+    "LoraDropout",
     "add_lora",
     "alpha_of",
     "base_lengths",

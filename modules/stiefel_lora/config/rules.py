@@ -10,6 +10,7 @@ from .interval import is_in
 from .path_text import path_problem
 from .resolved import Settings
 from .rules_family import FAMILY_RULES
+from .rules_lora import LORA_RULES
 from .rules_objective import OBJECTIVE_RULES
 from .rules_text import TEXT_RULES
 from .violation import Violation
@@ -130,17 +131,6 @@ def _loi_file_rank_fits(config: Settings) -> Violation | None:
     )
 
 
-def _norms_are_those_of_the_file(config: Settings) -> Violation | None:
-    if not config.scale_weight_norms or config.lora_init != "loi":
-        return None
-    return Violation(
-        "scale_weight_norms",
-        "is not supported with lora_init='loi', because the product of the factors "
-        "includes the initial product, which is subtracted in the LoRA file",
-        "Remove one of them",
-    )
-
-
 def _dora_starts_at_the_model(config: Settings) -> Violation | None:
     if not config.use_dora or config.lora_init != "loi":
         return None
@@ -253,7 +243,6 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _stella_starts_stella,
     _loi_file_rank_fits,
     _loi_has_one_rank,
-    _norms_are_those_of_the_file,
     _dora_starts_at_the_model,
     _dora_over_int8_loses_its_scales,
     _early_stop_has_something_to_watch,
@@ -261,6 +250,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _split_is_measured,
     _flash_needs_a_dispatcher,
     *FAMILY_RULES,
+    *LORA_RULES,
     *OBJECTIVE_RULES,
     *TEXT_RULES,
 )

@@ -354,6 +354,10 @@ class PairOptimizer(LoraOptimizer):
         settling.note_marks(index)
         self._first_steps.end_factor(pair.name, role, self._pairs, self.param_groups)
 
+    def expect_missing_gradients(self) -> None:
+        """Do not report pairs without gradients in the first steps."""
+        self._first_steps.reports_idle = False
+
     @torch.no_grad()
     def scale_down(self, pair: Pair, factor: float) -> None:
         """Multiply A of a pair, and with it the product B A, by a positive factor.

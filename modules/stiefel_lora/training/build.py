@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..adapters import (
-    add_lora,
-    pairs_of,
-)
+from ..adapters import LoraDropout, add_lora, pairs_of
+from ..config.rules_lora import DROPOUTS
 from ..data.balance import rates_of
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_concepts
@@ -25,6 +23,7 @@ from ..files.weights import LoraWeights
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.factory import create_optimizer
 from ..optim.foreign import create_foreign
+from ..optim.pair_optimizer import PairOptimizer
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
 from .backend import (
@@ -129,6 +128,7 @@ def build_state(
     )
     state.average = _make_average(config, state)
     state.norm_limit = _make_norm_limit(config, whole, state, optimizer)
+    state.dropout = _make_dropout(config, whole, state, optimizer)
     if config.compile:
         compile_blocks(state.denoiser)
     return state
@@ -164,6 +164,26 @@ def _make_norm_limit(
 ) -> NormLimit | None:
     limit = config.scale_weight_norms
     return NormLimit(limit, model, state.pairs, optimizer) if limit else None
+
+
+def _make_dropout(
+    config: TrainConfig,
+    model: nn.Module,
+    state: TrainingState,
+    optimizer: torch.optim.Optimizer,
+) -> LoraDropout | None:
+    if not any(getattr(config, key) for key in DROPOUTS):
+        return None
+    if config.module_dropout and isinstance(optimizer, PairOptimizer):
+        optimizer.expect_missing_gradients()
+    return LoraDropout(
+        model,
+        state.pairs,
+        seed=config.seed,
+        entries=config.lora_dropout,
+        ranks=config.rank_dropout,
+        modules=config.module_dropout,
+    )
 
 
 def _encode(

@@ -207,6 +207,8 @@ class Loop:
         # of steps, by which a resume sets it.
         state.scheduler.step()
         state.optimizer.zero_grad()
+        if state.dropout is not None:
+            state.dropout.end()
         if state.norm_limit is not None:
             self._norms = state.norm_limit.apply()
         self.step += 1
@@ -219,6 +221,8 @@ class Loop:
         # The order is a function of seed and position, so the position in a checkpoint
         # is all that a resume needs (``data.order``).
         visits = state.order.batch(self._position, size)
+        if state.dropout is not None:
+            state.dropout.begin(self._position)
         self._position += size
         return state.loss(visits, state.noise)
 

@@ -13,7 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..adapters import EffectiveUpdate, effective_update, lora_parameters
+from ..adapters import (
+    EffectiveUpdate,
+    LoraDropout,
+    effective_update,
+    lora_parameters,
+)
 from ..data.order import DataOrder, Visit
 from ..data.prepare import EncodedSet
 from ..families import Family
@@ -56,6 +61,7 @@ class TrainingState:
     """Moving average that is used for validation, samples and files, or None."""
 
     norm_limit: NormLimit | None = None
+    dropout: LoraDropout | None = None
 
     @property
     def constrained(self) -> bool:

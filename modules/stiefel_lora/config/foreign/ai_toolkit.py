@@ -32,6 +32,7 @@ KEYS = {
     "max_step_saves_to_keep": "keep_checkpoints",
     "min_denoising_steps": "min_noising_strength",
     "name_or_path": "base_model_name",
+    "dropout": "lora_dropout",
     "neg": "samples.negative_prompt",
     "only_if_contains": "layer_filter",
     "optimizer_params": "optimizer",
@@ -63,7 +64,6 @@ WITHOUT = {
         lokr_factor lokr_full_rank lorm network_kwargs num_tokens old_lokr_format
         transformer_only use_adapter
     """,
-    why.DROPOUT: "dropout",
     why.FACTORS: "network_weight",
     why.START: """
         assistant_lora_path inference_lora_path lora_path merge_network_on_save

@@ -51,7 +51,6 @@ WITHOUT = {
     why.NOISE: "do_edm_style_training",
     why.CLOUD: "hub_model_id hub_token push_to_hub",
     why.DEVICES: "local_rank",
-    why.DROPOUT: "lora_dropout",
     why.START: "resume_from_checkpoint",
     why.SCHEDULES: "lr_num_cycles lr_power",
     "each entry of samples is one image": "num_validation_images",

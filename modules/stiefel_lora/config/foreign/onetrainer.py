@@ -11,7 +11,7 @@ KEYS = {
     "cfg_scale": "samples.guidance",
     "concept_file_name": "concepts",
     "diffusion_steps": "samples.steps",
-    "dropout_probability": "concepts.caption_dropout_rate",
+    "dropout_probability": "lora_dropout",
     "enable_fixed_flip": "concepts.enable_random_flip",
     "enable_random_brightness": "concepts.random_brightness_max_strength",
     "enable_random_contrast": "concepts.random_contrast_max_strength",

@@ -15,7 +15,6 @@ __all__ = [
     "CLOUD",
     "CONDITIONS",
     "DEVICES",
-    "DROPOUT",
     "FACTORS",
     "FAMILIES",
     "LOADER",
@@ -55,7 +54,6 @@ CHECKPOINTS = (
 CLOUD = "nothing is uploaded, and runs stay on this machine"
 CONDITIONS = "training uses captioned images only, no video, audio or control inputs"
 DEVICES = "a run uses one device"
-DROPOUT = "the factors of a LoRA have no dropout"
 FACTORS = "lora_alpha and lora_rank set the scale, and rank_pattern that of layers"
 FAMILIES = (
     f"model_type must be {listed(family_names())}, and the variant is detected from "

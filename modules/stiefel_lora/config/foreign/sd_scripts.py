@@ -56,6 +56,7 @@ KEYS = {
     "network_alpha": "lora_alpha",
     "network_dim": "lora_rank",
     "network_train_unet_only": "train_text_encoder",
+    "network_dropout": "lora_dropout",
     "noise_offset": "offset_noise_weight",
     "noise_offset_random_strength": "offset_noise_random_strength",
     "num_repeats": "concepts.repeats",
@@ -114,7 +115,6 @@ WITHOUT = {
     "the denoiser is always trained; train_text_encoder adds text encoders": (
         "network_train_text_encoder_only"
     ),
-    why.DROPOUT: "module_dropout network_dropout rank_dropout",
     why.CAPTIONS: """
         caption_extension caption_extention caption_suffix enable_wildcard in_json
         keep_tokens_separator metadata_file secondary_separator

@@ -6,7 +6,18 @@ from typing import Any
 
 from ..foreign import reasons as why
 from .ai_toolkit_names import IDLE, MORE, UNIT, WITHOUT
-from .key_rules import Result, Rule, Scope, ignore, left, mapped, take, took, turned
+from .key_rules import (
+    Result,
+    Rule,
+    Scope,
+    dropout,
+    ignore,
+    left,
+    mapped,
+    take,
+    took,
+    turned,
+)
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
 
 __all__ = ["DEFAULTS", "PROCESS", "SAMPLE", "option_rules"]
@@ -327,6 +338,7 @@ _OWN: dict[str, Rule] = {
     "network.alpha": ignore("linear_alpha is used", matters=False),
     "network.conv": _conv,
     "network.conv_alpha": ignore("the ratio of alpha and rank is that of other layers"),
+    "network.dropout": dropout("lora_dropout", "model.compile"),
     "network.linear": take("lora_rank", int),
     "network.linear_alpha": _alpha,
     "network.network_kwargs.only_if_contains": _only_if,

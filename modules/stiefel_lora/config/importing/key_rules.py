@@ -16,6 +16,7 @@ __all__ = [
     "Rule",
     "Rules",
     "Scope",
+    "dropout",
     "ignore",
     "left",
     "mapped",
@@ -169,6 +170,20 @@ def renamed(rule: Rule, name: str) -> Rule:
         return dataclasses.replace(found, sets=sets)
 
     return changed
+
+
+def dropout(key: str, *others: str) -> Rule:
+    """Return a rule for dropout of the LoRA, which some ``others`` exclude."""
+
+    def rule(scope: Scope, value: Any) -> Result:
+        if not float(value):
+            return left("has no effect with this value", matters=False)
+        for other in others:
+            if scope.get(other):
+                return left(f"is not supported together with {other}")
+        return took(key, float(value))
+
+    return rule
 
 
 def mapped(key: str, values: Mapping[Any, Any], lost: str) -> Rule:

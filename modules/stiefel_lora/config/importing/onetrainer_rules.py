@@ -13,6 +13,7 @@ from .key_rules import (
     Result,
     Rule,
     Scope,
+    dropout,
     ignore,
     left,
     mapped,
@@ -338,7 +339,7 @@ ROOT: dict[str, Rule] = {
     "concept_file_name": ignore("is read", matters=False),
     "config_version": ignore("the version of the file", matters=False),
     "custom_learning_rate_scheduler": ignore(why.SCHEDULES),
-    "dropout_probability": ignore(why.DROPOUT),
+    "dropout_probability": dropout("lora_dropout", "lora_decompose", "compile"),
     "dynamic_timestep_shifting": only_for(
         "flux", "FLUX", take("dynamic_timestep_shifting", bool)
     ),

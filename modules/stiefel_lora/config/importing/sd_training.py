@@ -10,6 +10,7 @@ from .key_rules import (
     Result,
     Rule,
     Scope,
+    dropout,
     ignore,
     left,
     mapped,
@@ -276,6 +277,17 @@ def _algorithm(scope: Scope, value: Any) -> Result:
     return left(why.ADAPTERS)
 
 
+_NO_DROPOUT = ("network_args.dora_wd", "torch_compile")
+
+
+def _rank_dropout(scope: Scope, value: Any) -> Result:
+    found = dropout("rank_dropout", *_NO_DROPOUT)(scope, value)
+    if not found.sets or not str(scope.get("network_module")).startswith("lycoris"):
+        return found
+    note = "for each image, and the others are scaled, as in networks.lora"
+    return turned(note, found.sets, matters=True)
+
+
 NETWORK_ARGS: dict[str, Rule] = {
     "algo": _algorithm,
     "block_alphas": ignore(why.FACTORS),
@@ -288,8 +300,8 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_lr_ratio": _lora_plus,
     "loraplus_text_encoder_lr_ratio": ignore("LoRA+ has one ratio"),
     "loraplus_unet_lr_ratio": _lora_plus,
-    "module_dropout": ignore(why.DROPOUT),
-    "rank_dropout": ignore(why.DROPOUT),
+    "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
+    "rank_dropout": _rank_dropout,
     "train_t5xxl": take("train_text_encoder_2", bool),
     "verbose": ignore(why.LOGS),
 }
@@ -403,6 +415,7 @@ TRAINING: dict[str, Rule] = {
     "model_type": mapped("model_type", {"flux": "flux"}, "Chroma is not supported"),
     "network_alpha": _alpha,
     "network_dim": _rank,
+    "network_dropout": dropout("lora_dropout", *_NO_DROPOUT),
     "network_module": _module,
     "network_train_unet_only": _text_encoders,
     "network_weights": _weights,

@@ -11,6 +11,7 @@ from ..enums import LayerPreset, LoraInit
 
 __all__ = ["LoraSettings"]
 
+Probability = Annotated[Number, Field(ge=0, lt=1)]
 Rate = Annotated[Number, Field(gt=0, le=100)]
 
 
@@ -91,6 +92,19 @@ class LoraSettings(StrictModel):
     updates are scaled down to it after every step. A value of 1 is usual for AdamW, and
     0 disables it.
     """
+
+    lora_dropout: Probability = setting(0.0, label="LoRA dropout")
+    """Probability with which each value between the factors A and B is set to 0 in a
+    step, against overfitting. 0 disables it. It is not used for validation and samples.
+    """
+
+    rank_dropout: Probability = setting(0.0, label="Rank dropout")
+    """Probability with which each rank of a layer is disabled for an image in a step.
+    Values from 0.1 to 0.3 are usual, and 0 disables it."""
+
+    module_dropout: Probability = setting(0.0, label="Module dropout")
+    """Probability with which the LoRA of a layer is disabled in a step. Values from 0.1
+    to 0.3 are usual, and 0 disables it."""
 
     lora_model_name: tuple[PathText, ...] = setting((), label="LoRA base model")
     """LoRA files to start from instead of a new LoRA. Several files are added, each

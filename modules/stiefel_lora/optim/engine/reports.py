@@ -180,6 +180,8 @@ class FirstSteps:
         self._trained: set[str] = set()
         self._calls: Counter[tuple[str, str]] = Counter()
         self._count = 0
+        self.reports_idle = True
+        """Whether pairs without gradients are unexpected."""
 
     @property
     def over(self) -> bool:
@@ -219,7 +221,7 @@ class FirstSteps:
 
     def _report_idle(self, pairs: Sequence[Pair]) -> None:
         idle = [pair.name for pair in pairs if pair.name not in self._trained]
-        if idle:
+        if idle and self.reports_idle:
             log.warning(
                 "%s: %d of %d LoRA pairs had no gradient for %d steps and are not "
                 "trained: %s. Their adapter is inactive (see set_adapter of peft), "

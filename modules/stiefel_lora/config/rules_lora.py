@@ -1,0 +1,43 @@
+"""Rules about the training of LoRA layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .resolved import Settings
+from .violation import Violation
+
+__all__ = ["DROPOUTS", "LORA_RULES"]
+
+DROPOUTS = ("lora_dropout", "rank_dropout", "module_dropout")
+"""Settings of dropout in LoRA layers."""
+
+
+def _dropout_has_plain_layers(config: Settings) -> Violation | None:
+    others = (("use_dora", True), ("lora_init", "loi"), ("compile", True))
+    for key in DROPOUTS:
+        for other, value in others:
+            if getattr(config, key) and getattr(config, other) == value:
+                return Violation(
+                    key,
+                    f"is not supported with {other}={str(value).lower()}",
+                    "Remove one of them",
+                )
+    return None
+
+
+def _norms_are_those_of_the_file(config: Settings) -> Violation | None:
+    if not config.scale_weight_norms or config.lora_init != "loi":
+        return None
+    return Violation(
+        "scale_weight_norms",
+        "is not supported with lora_init='loi', because the product of the factors "
+        "includes the initial product, which is subtracted in the LoRA file",
+        "Remove one of them",
+    )
+
+
+LORA_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
+    _dropout_has_plain_layers,
+    _norms_are_those_of_the_file,
+)
