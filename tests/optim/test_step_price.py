@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stiefel_lora import create_optimizer
+from stiefel_lora.geometry import roots
 from stiefel_lora.optim.engine import two_passes
 
 # Products and r x r problems only; the other methods still factor tall matrices.
@@ -76,6 +77,7 @@ def test_nothing_tall_is_factored(name):
 @pytest.mark.parametrize("name", FEW)
 def test_a_step_on_all_shapes_of_sdxl_is_few_operations(name, monkeypatch):
     monkeypatch.setitem(two_passes.LAYOUTS, "cpu", two_passes.ACCELERATOR)
+    monkeypatch.setattr(roots, "reads_freely", lambda tensor: False)
     assert count_of_step(name).operations <= 600
 
 

@@ -173,9 +173,11 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     identity = _identity(gram)
     # cholesky_ex returns a failure as a tensor; cholesky would raise and synchronize.
     factor, failed = torch.linalg.cholesky_ex(gram + shift * identity)
+    if reads_freely(gram) and not bool(failed.any()):
+        return factor
     safe = gram + (shift + 1e-2 * trace(gram)) * identity
-    # Always both, selected by a mask: to factor the second one only on failure, the
-    # host would have to read the flag.
+    # On a GPU always both, selected by a mask: to factor the second one only on
+    # failure, the host would have to read the flag.
     other, _ = torch.linalg.cholesky_ex(safe)
     return torch.where((failed > 0)[..., None, None], other, factor)
 
@@ -244,6 +246,11 @@ def spectral_norm_of_gram(gram: Tensor, squarings: int = 10) -> Tensor:
         # Otherwise, powers underflow in float32: 0.9^1024 is 1e-47.
         power = power / (trace(power) + torch.finfo(gram.dtype).tiny)
     return (size * trace(power @ gram)).clamp_min(0).sqrt()
+
+
+def reads_freely(tensor: Tensor) -> bool:
+    """Return whether reading a number of the tensor does not synchronize."""
+    return tensor.device.type == "cpu"
 
 
 def trace(matrix: Tensor) -> Tensor:
