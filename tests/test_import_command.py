@@ -36,12 +36,14 @@ def test_a_command_line_is_written_as_a_configuration(
 
 def test_strict_ends_with_2_if_training_differs(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
-    path.write_text(f"train_network.py {SAME} --clip_skip 2\n", encoding="utf-8")
+    path.write_text(
+        f"train_network.py {SAME} --token_warmup_step 2\n", encoding="utf-8"
+    )
     output = str(tmp_path / "a.json")
     assert _run(str(path), "-o", output).exit_code == 0
     strict = _run(str(path), "-o", str(tmp_path / "b.json"), "--strict")
     assert strict.exit_code == 2
-    assert "! clip_skip = 2" in strict.stdout
+    assert "! token_warmup_step = 2" in strict.stdout
     # Written nevertheless, with the report.
     assert (tmp_path / "b.json").is_file()
     path.write_text(f"train_network.py {SAME}\n", encoding="utf-8")

@@ -183,6 +183,16 @@ def test_stiefel_lora_of_onetrainer(tmp_path: Path, keys: dict[str, Any]) -> Non
     assert "learning_rate" in _lost(found)
 
 
+def test_clip_skip_is_counted_as_here(tmp_path: Path) -> None:
+    skips = {"text_encoder_layer_skip": 1, "text_encoder_2_layer_skip": 2}
+    found = _read(tmp_path, **skips)
+    assert skips.items() <= found.data.items()
+    sd15 = _read(tmp_path, model_type="STABLE_DIFFUSION_15", **skips)
+    assert sd15.data["text_encoder_layer_skip"] == 1
+    assert "text_encoder_2_layer_skip" not in sd15.data
+    assert "text_encoder_2_layer_skip" not in _lost(sd15)
+
+
 def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "training_concepts").mkdir()
     (tmp_path / "training_presets").mkdir()

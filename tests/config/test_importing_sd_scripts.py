@@ -272,6 +272,23 @@ def test_folders_with_repeats_in_their_names_stay_folders() -> None:
     assert listed["concepts"] == [{"path": "img", "include_subdirectories": True}]
 
 
+def test_layers_of_clip_are_counted_from_one() -> None:
+    def one(text: str) -> Imported:
+        return import_words(["train_network.py", *text.split()])
+
+    for given, ours in (("1", None), ("2", 1), ("12", 11)):
+        found = one(f"--clip_skip {given}")
+        assert found.data.get("text_encoder_layer_skip") == ours
+        assert _outcome(found, "clip_skip") == "translated"
+    # Where it has no effect in sd-scripts, it has none here.
+    unused = _words("--clip_skip 2")
+    assert "text_encoder_layer_skip" not in unused.data
+    assert "clip_skip" not in [entry.key for entry in unused.report.differences]
+    assert one("--max_token_length 225").data["max_token_length"] == 225
+    flux = import_words(["flux_train_network.py", "--max_token_length", "150"])
+    assert "max_token_length" not in flux.data
+
+
 def test_class_tokens_are_the_caption_of_images_without_one(tmp_path: Path) -> None:
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\n"
     found = _toml(tmp_path, f"{text}class_tokens = 'sks dog'\n")

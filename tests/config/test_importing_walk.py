@@ -266,9 +266,13 @@ def _put(data: dict[str, Any], key: str, value: Any) -> None:
 def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:
     pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
     path = tmp_path / "a.toml"
-    path.write_text("clip_skip = 2\nresolution = 512\nodd = 1\n", encoding="utf-8")
+    path.write_text(
+        "token_warmup_step = 2\nresolution = 512\nodd = 1\n", encoding="utf-8"
+    )
     found = import_file(path)
-    assert found.data["comment"].endswith("Training differs in: clip_skip, odd.")
+    assert found.data["comment"].endswith(
+        "Training differs in: token_warmup_step, odd."
+    )
     assert "batch_size" not in found.data
     lines = "\n".join(found.report.lines())
     assert "! odd = 1: unknown key" in lines

@@ -74,6 +74,12 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "samples.0.negative_prompt",
     ),
     ({"text_encoder_2_sequence_length": 77}, "text_encoder_2_sequence_length"),
+    ({**FLUX, "text_encoder_layer_skip": 1}, "text_encoder_layer_skip"),
+    (
+        {"model_type": "sd15", "text_encoder_2_layer_skip": 1},
+        "text_encoder_2_layer_skip",
+    ),
+    ({**FLUX, "max_token_length": 150}, "max_token_length"),
     ({**FLUX, "prediction_type": "epsilon"}, "prediction_type"),
     ({"loss_weight_fn": "sigma"}, "loss_weight_fn"),
     ({"guidance_scale": 3.5}, "guidance_scale"),

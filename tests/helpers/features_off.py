@@ -36,6 +36,7 @@ _CAPTIONS = "caption dropout, shuffle, tag dropout"
 _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
+_CLIP = "tests/families/test_clip_settings.py::test_"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
 _SHAPES = (
@@ -146,6 +147,49 @@ OFF = (
         (
             f"{_IMPORTING}sd_scripts.py::"
             "test_folders_with_repeats_in_their_names_stay_folders",
+        ),
+    ),
+    Off(
+        "clip skip",
+        "families.unet.UNetFamily.__init__",
+        Given("text_encoder_layer_skip", "0"),
+        (
+            f"{_CLIP}sd15_normalizes_an_earlier_layer[1]",
+            f"{_CLIP}sdxl_skips_layers_of_each_encoder[1-0]",
+            f"{_CLIP}caches_are_those_of_the_settings",
+        ),
+    ),
+    Off(
+        "clip skip",
+        "training.export._clip_skip",
+        Returns("None"),
+        (
+            f"{_TRAINING}run_notes.py::"
+            "test_training_and_samples_use_the_same_layer_and_length[frozen]",
+        ),
+    ),
+    Off(
+        "clip skip",
+        "config.importing.sd_training._clip_skip",
+        Returns('left("is not supported")'),
+        (f"{_IMPORTING}sd_scripts.py::test_layers_of_clip_are_counted_from_one",),
+    ),
+    Off(
+        "captions of more than 75 tokens",
+        "families.unet.UNetFamily.__init__",
+        Given("max_token_length", "75"),
+        (
+            f"{_CLIP}sd15_joins_chunks_as_sd_scripts[long-150]",
+            f"{_CLIP}sdxl_joins_chunks_of_both_encoders[long]",
+        ),
+    ),
+    Off(
+        "captions of more than 75 tokens",
+        "data.long_captions.long_captions",
+        Returns("LongCaptions(limit, {})"),
+        (
+            f"{_DATA}long_captions.py::test_the_commands_name_the_files[scan]",
+            f"{_DATA}long_captions.py::test_the_commands_name_the_files[validate]",
         ),
     ),
     Off(

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from helpers.runs import make_images, tiny_config
+from stiefel_lora.families.sd15 import Sd15
 from stiefel_lora.families.sdxl import Sdxl
 from stiefel_lora.files import inspect_lora, open_lora
 from stiefel_lora.files.tools.inspection_facts import facts_of
@@ -106,3 +107,44 @@ def test_files_hold_the_trigger_word_and_inspect_shows_it(
         assert notes["modelspec.trigger_phrase"] == "ohwx"
         assert json.loads(notes["ss_tag_frequency"])["train"]["ohwx"] == 4
         assert facts_of(inspect_lora(open_lora(path)))["trigger words"] == "ohwx"
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_training_and_samples_use_the_same_layer_and_length(
+    tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    used: list[tuple[int, ...]] = []
+    predict, sample = Sd15.predict, Sd15.sample
+
+    def noted(family: Sd15, denoiser: Any, batch: Any, *more: Any) -> Any:
+        used.append(tuple(batch["embeds"].shape[1:]))
+        return predict(family, denoiser, batch, *more)
+
+    def drawn(family: Sd15, request: Any) -> Any:
+        used.append(tuple(request.positive["embeds"].shape))
+        expected = family.encode_caption("a hill")["embeds"]
+        assert bool((request.positive["embeds"] == expected).all())
+        return sample(family, request)
+
+    monkeypatch.setattr(Sd15, "predict", noted)
+    monkeypatch.setattr(Sd15, "sample", drawn)
+    config = tiny_config(
+        tiny_sd15,
+        tmp_path,
+        model_type="sd15",
+        layer_filter=["attentions"],
+        steps=1,
+        sample_every=1,
+        samples=[{"prompt": "a hill", "steps": 1}],
+        text_encoder_layer_skip=1,
+        max_token_length=150,
+        train_text_encoder=trained,
+    )
+    result = train(config)
+    assert set(used) == {(152, 16)}
+    assert len(used) >= 3
+    for path in result.lora_files:
+        notes = notes_of(path)
+        # The second to last layer, as sd-scripts counts.
+        assert notes["ss_clip_skip"] == notes["modelspec.encoder_layer"] == "2"
+        assert notes["ss_max_token_length"] == "150"

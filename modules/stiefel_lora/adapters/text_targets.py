@@ -14,7 +14,9 @@ __all__ = ["select_text_layers"]
 _LEVEL = re.compile(r"\bencoder\.(?:layers|block)\.(\d+)\.")
 
 
-def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[str]:
+def select_text_layers(
+    encoder: nn.Module, *, family: str, part: str, skip: int = 0
+) -> list[str]:
     """Select the attention and feed-forward layers, in the order of the model.
 
     Layers whose output is not used by the denoiser are not selected.
@@ -23,12 +25,13 @@ def select_text_layers(encoder: nn.Module, *, family: str, part: str) -> list[st
         encoder: CLIP or T5 text encoder.
         family: name of the model family.
         part: name of the text encoder.
+        skip: number of additional last layers that are skipped.
     """
-    unread = record_of(family).unread_text_layers
+    unread = record_of(family).unread_after(part, skip)
     levels = {
         name: int(level[1])
         for name, layer in encoder.named_modules()
         if isinstance(layer, nn.Linear) and (level := _LEVEL.search(name))
     }
-    last = max(levels.values()) - unread.get(part, 0)
+    last = max(levels.values()) - unread
     return [name for name, level in levels.items() if level <= last]

@@ -9,15 +9,19 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
+
+from .tokens import token_counts
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["ClipTokenizer", "SettingsPart"]
+__all__ = ["ClipTokenizer", "SettingsPart", "clip_token_counts"]
 
 # Made by scripts/make_clip_merges.py; license and origin are next to it.
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
@@ -70,6 +74,15 @@ class ClipTokenizer:
     def digest_into(self, digest: _Hash) -> None:
         """Update a hash with the padding token. The vocabulary is constant."""
         digest.update(f"clip/{self._padding}".encode())
+
+
+def clip_token_counts(captions: Sequence[str]) -> list[int]:
+    """Return the number of CLIP tokens of captions, without the first and last ones.
+
+    The tokenizer is that of this package, so that no base model is needed.
+    """
+    tokenizer = ClipTokenizer(_LAST).load(transformers.CLIPTokenizer, None)
+    return token_counts(tokenizer, captions)
 
 
 def clip_vocabulary(merges: str) -> dict[str, int]:

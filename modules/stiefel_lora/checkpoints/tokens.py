@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["tokens_of"]
+__all__ = ["token_counts", "tokens_of"]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -41,6 +41,12 @@ def tokens_of(
         truncation=True,
         return_tensors="pt",
     ).input_ids
+
+
+def token_counts(tokenizer: Any, captions: Sequence[str]) -> list[int]:
+    """Return the number of tokens of captions, without the first and last ones."""
+    found = tokenizer(list(captions), add_special_tokens=False, verbose=False)
+    return [len(tokens) for tokens in found.input_ids]
 
 
 @functools.cache

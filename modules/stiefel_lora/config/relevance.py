@@ -95,6 +95,10 @@ def _of_other_families(family: FamilyRecord) -> set[str]:
         idle.add("prediction_type")
     else:
         idle |= {"dynamic_timestep_shifting", "guidance_scale"}
+    if "text_encoder" not in family.clip_states:
+        idle |= {"text_encoder_layer_skip", "max_token_length"}
+    if "text_encoder_2" not in family.clip_states:
+        idle.add("text_encoder_2_layer_skip")
     if family.t5_tokens is None:
         idle |= {"tokenizer_2_model_name", "text_encoder_2_sequence_length"}
     if "text_encoder_2" not in family.text_readers:

@@ -8,7 +8,14 @@ from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
-__all__ = ["FAMILY_RULES"]
+__all__ = ["CLIP_SETTINGS", "FAMILY_RULES"]
+
+CLIP_SETTINGS = {
+    "text_encoder_layer_skip": 0,
+    "text_encoder_2_layer_skip": 0,
+    "max_token_length": 75,
+}
+"""Settings of CLIP text encoders whose hidden states are used, with their defaults."""
 
 
 def _sides_are_whole_patches(config: Settings) -> Violation | None:
@@ -59,6 +66,22 @@ def _a_length_has_its_t5(config: Settings) -> Violation | None:
     )
 
 
+def _clip_settings_have_their_clip(config: Settings) -> Violation | None:
+    for key, default in CLIP_SETTINGS.items():
+        value, part = getattr(config, key), key.removesuffix("_layer_skip")
+        encoder = part if part != key else "text_encoder"
+        if value == default or encoder in config.family.clip_states:
+            continue
+        able = [r.short_label for r in records() if encoder in r.clip_states]
+        return Violation(
+            key,
+            f"{value} is only supported for {listed(able, 'and')}, but model_type is "
+            f"{config.model_type}",
+            "Remove it",
+        )
+    return None
+
+
 def _a_flow_has_one_prediction(config: Settings) -> Violation | None:
     if not config.family.predicts_flow or config.prediction_type == "auto":
         return None
@@ -75,5 +98,6 @@ FAMILY_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _sides_are_whole_patches,
     _negative_prompts_are_read,
     _a_length_has_its_t5,
+    _clip_settings_have_their_clip,
     _a_flow_has_one_prediction,
 )

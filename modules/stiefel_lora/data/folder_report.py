@@ -128,8 +128,12 @@ class ScanReport:
             )
         return [*found, *self.remarks]
 
-    def files(self) -> list[str]:
-        """Return a line for each file with a problem: its path and all reasons."""
+    def files(self, more: Mapping[Path, str] | None = None) -> list[str]:
+        """Return a line for each file with a problem: its path and all reasons.
+
+        Args:
+            more: other problems by path.
+        """
         found: dict[Path, list[str]] = collections.defaultdict(list)
         for path, reason in self.broken.items():
             found[path].append(f"skipped: {reason}")
@@ -140,6 +144,8 @@ class ScanReport:
                 found[path].append(f"same content as {first}")
         for path in self.listed_but_missing:
             found[path].append("listed in metadata.jsonl, but does not exist")
+        for path, reason in (more or {}).items():
+            found[path].append(reason)
         return [f"{path}: {'; '.join(found[path])}" for path in sorted(found)]
 
 

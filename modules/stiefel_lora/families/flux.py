@@ -124,6 +124,16 @@ class Flux(StockFamily):
         tokens = self._tokens(part, captions, self._tokens_read)
         return {"embeds": self._encoder(part)(tokens).last_hidden_state}
 
+    @property
+    def caption_limit(self) -> int:
+        """Number of T5 tokens of a caption that are used, without the last one."""
+        return self._tokens_read - 1
+
+    @property
+    def _limiting_part(self) -> str:
+        # CLIP reads 75 tokens, but only its pooled output is used.
+        return "text_encoder_2"
+
     # Denoising -----------------------------------------------------------------------
 
     def timesteps_at(self, places: Tensor) -> Tensor:

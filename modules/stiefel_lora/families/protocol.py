@@ -128,6 +128,15 @@ class Family(Protocol):
         """Encode a caption. ``known`` is its encoding from before training."""
         ...
 
+    @property
+    def caption_limit(self) -> int:
+        """Number of tokens of a caption that are used, without first and last ones."""
+        ...
+
+    def caption_tokens(self, captions: Sequence[str]) -> list[int]:
+        """Return the numbers of tokens of captions, of which the limit is used."""
+        ...
+
     def encode_image(self, pixels: Tensor, frame: Frame) -> dict[str, Tensor]:
         """Encode pixels ``(3, height, width)`` in [-1, 1].
 

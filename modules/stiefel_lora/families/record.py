@@ -137,6 +137,11 @@ class FamilyRecord:
     unread_text_layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Number of last layers of each text encoder whose output is not used."""
 
+    clip_states: tuple[str, ...] = ()
+    """CLIP text encoders whose hidden states are inputs of the denoiser. Their last
+    layers can be skipped, and long captions can be encoded in chunks.
+    """
+
     text_width: int | None = None
     """Width of text tokens of the U-Net, by which families with the same layer names
     are distinguished.
@@ -180,6 +185,19 @@ class FamilyRecord:
     def short_label(self) -> str:
         """Short name for lists of families in messages."""
         return self.own_short_label or self.label
+
+    def unread_after(self, part: str, skip: int) -> int:
+        """Return the number of last layers of a text encoder that are not used.
+
+        The second encoder of SDXL is always used as a whole, for its pooled output.
+
+        Args:
+            part: name of the text encoder.
+            skip: number of additional layers that are skipped.
+        """
+        return self.unread_text_layers.get(part, 0) + (
+            skip if part == "text_encoder" else 0
+        )
 
     @property
     def usual_distribution(self) -> str:

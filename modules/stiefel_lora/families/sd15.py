@@ -45,6 +45,7 @@ class Sd15(UNetFamily):
         pipeline=r"StableDiffusion(Img2Img|Inpaint)?Pipeline$",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         has_betas=True,
+        settings=("text_encoder_layer_skip", "max_token_length"),
         files={
             **UNET_FILES,
             "text_encoder": InFiles(transformers.CLIPTextModel, _PREFIXES, CLIP),
@@ -55,20 +56,33 @@ class Sd15(UNetFamily):
         fits=unet_fits(*_TEXT_MODELS),
         clip_padding={"tokenizer": "<|endoftext|>"},
     )
+    last_state = -1
     text_models = _TEXT_MODELS
     tokenizers = _TOKENIZERS
     pipeline = diffusers.StableDiffusionPipeline
 
     def __init__(
-        self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
+        self,
+        source: ModelSource,
+        weight_dtype: torch.dtype,
+        device: torch.device,
+        **settings: int,
     ) -> None:
-        super().__init__(source, weight_dtype, device)
+        super().__init__(source, weight_dtype, device, **settings)
         self._nothing: dict[str, Tensor] | None = None
 
     def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
-        """Return ``embeds`` ``(batch, 77, 768)``: the normalized last hidden states."""
-        found = self._encoder(part)(self._tokens(part, captions))
-        return {"embeds": found.last_hidden_state}
+        """Return ``embeds`` ``(batch, 77, 768)``: normalized hidden states.
+
+        They are those of the last layer, or of an earlier one if layers are skipped.
+        """
+        states, _ = self._clip_output(part, captions)
+        if self._skips[part]:
+            # The final normalization follows for earlier layers, too, as in sd-scripts,
+            # OneTrainer and A1111.
+            encoder = self._encoder(part)
+            states = getattr(encoder, "text_model", encoder).final_layer_norm(states)
+        return {"embeds": states}
 
     def _pipeline(self, **parts: Any) -> Any:
         none: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}

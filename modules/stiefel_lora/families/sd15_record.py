@@ -17,6 +17,7 @@ RECORD = FamilyRecord(
     layer_presets=UNET_PRESETS,
     text_width=768,
     relatives=UNET_RELATIVES,
+    clip_states=("text_encoder",),
     text_readers={"text_encoder": ("attn2.to_k", "attn2.to_v")},
     hub_models={
         "stable-diffusion-v1-5/stable-diffusion-v1-5": HubModel(

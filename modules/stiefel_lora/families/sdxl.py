@@ -55,6 +55,7 @@ class Sdxl(UNetFamily):
         pipeline="StableDiffusionXL",
         parts=("unet", "vae", *_TEXT_MODELS, *_TOKENIZERS, "scheduler"),
         has_betas=True,
+        settings=(*(f"{part}_layer_skip" for part in _TEXT_MODELS), "max_token_length"),
         files={**UNET_FILES, **_TEXT_FILES},
         is_file=_is_file,
         scheduler=v_prediction_marks,
@@ -62,6 +63,8 @@ class Sdxl(UNetFamily):
         fits=unet_fits(*_TEXT_MODELS),
         clip_padding={"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
     )
+    # sd-scripts, OneTrainer and the original code use the second to last layer.
+    last_state = -2
     text_models = _TEXT_MODELS
     tokenizers = _TOKENIZERS
     pipeline = diffusers.StableDiffusionXLPipeline
@@ -70,12 +73,15 @@ class Sdxl(UNetFamily):
         """Return penultimate hidden states, and pooled output of the second encoder.
 
         These are ``embeds`` ``(batch, 77, 768)`` for the first encoder, and ``embeds``
-        ``(batch, 77, 1280)`` and ``pooled`` ``(batch, 1280)`` for the second one.
+        ``(batch, 77, 1280)`` and ``pooled`` ``(batch, 1280)`` for the second one. With
+        longer captions, 77 is 152 or 227.
         """
-        tokens = self._tokens(part, captions)
-        found = self._encoder(part)(tokens, output_hidden_states=True)
-        encoded = {"embeds": found.hidden_states[-2]}
-        return encoded | ({"pooled": found.text_embeds} if part == _SECOND else {})
+        states, output = self._clip_output(part, captions)
+        encoded = {"embeds": states}
+        if part == _SECOND:
+            # That of the first chunk, which contains the beginning of the caption.
+            encoded["pooled"] = output.text_embeds[:: self._chunks]
+        return encoded
 
     def _joined(self, encoded: Mapping[str, Batch], known: Batch) -> Batch:
         """Return concatenated ``embeds`` of both encoders, ``(batch, 77, 2048)``."""

@@ -22,6 +22,7 @@ RECORD = FamilyRecord(
     # The penultimate hidden states are used, and also the projected last output of the
     # second encoder.
     unread_text_layers={"text_encoder": 1},
+    clip_states=("text_encoder", "text_encoder_2"),
     text_readers={
         "text_encoder": ("attn2.to_k", "attn2.to_v"),
         "text_encoder_2": ("add_embedding.linear_1", "attn2.to_k", "attn2.to_v"),

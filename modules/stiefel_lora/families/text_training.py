@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..checkpoints.source import ModelSource
-from ..checkpoints.tokens import tokens_of
+from ..checkpoints.tokens import token_counts, tokens_of
 from .protocol import Batch
 
 __all__ = ["TrainableText", "checkpoint_layers"]
@@ -113,14 +113,31 @@ class TrainableText:
             self._encoders[part] = found.requires_grad_(False).eval().to(self.device)
         return self._encoders[part]
 
+    @property
+    def caption_limit(self) -> int:
+        """Number of tokens of a caption that are used, without first and last ones."""
+        raise NotImplementedError
+
+    def caption_tokens(self, captions: Sequence[str]) -> list[int]:
+        """Return the numbers of tokens of captions, of which the limit is used."""
+        return token_counts(self._tokenizer(self._limiting_part), captions)
+
+    @property
+    def _limiting_part(self) -> str:
+        """Text encoder whose limit is that of captions."""
+        return "text_encoder"
+
     def _tokens(
         self, part: str, captions: Sequence[str], length: int | None = None
     ) -> Tensor:
         """Return the tokens of captions for an encoder, on the device."""
+        return tokens_of(self._tokenizer(part), captions, length).to(self.device)
+
+    def _tokenizer(self, part: str) -> Any:
         if part not in self._tokenizers:
             name = dict(zip(self.text_models, self.tokenizers, strict=True))[part]
             self._tokenizers[part] = self._source.load(name, self.tokenizers[name])
-        return tokens_of(self._tokenizers[part], captions, length).to(self.device)
+        return self._tokenizers[part]
 
     def _release_text(self) -> None:
         """Free the encoders that are not trained."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import diffusers
 import torch
 from torch import Tensor, nn
 
-from .._exceptions import ModelError
+from .._exceptions import ConfigError, ModelError
 from ..checkpoints.facts import InFiles
 from ..checkpoints.fits import Fit, latents_fit, width_of
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import LDM_UNET, LDM_VAE
 from ..checkpoints.source import ModelSource
+from .clip_chunks import CHUNK, into_chunks, joined_chunks
 from .diffusion import signal_to_noise
 from .pipeline_family import StockFamily
 from .protocol import Batch, Prediction
@@ -55,11 +57,76 @@ class UNetFamily(StockFamily):
     denoiser_class = _UNET
     prediction_type: str
 
+    last_state: ClassVar[int]
+    """Index of the hidden states of the text encoders that the model was trained with,
+    such as -1 for those of the last layer."""
+
     def __init__(
-        self, source: ModelSource, weight_dtype: torch.dtype, device: torch.device
+        self,
+        source: ModelSource,
+        weight_dtype: torch.dtype,
+        device: torch.device,
+        *,
+        text_encoder_layer_skip: int = 0,
+        text_encoder_2_layer_skip: int = 0,
+        max_token_length: int = CHUNK,
     ) -> None:
-        super().__init__(source, weight_dtype, device)
+        skips = (text_encoder_layer_skip, text_encoder_2_layer_skip)
+        self._skips = dict(zip(self.text_models, skips, strict=False))
+        self._chunks = max_token_length // CHUNK
+        for part, skip in self._skips.items():
+            self._check_skip(source, part, skip)
+        # Without these settings, the caches of before they existed stay valid.
+        settings = [f"skip {skip} of {p}" for p, skip in self._skips.items() if skip]
+        if self._chunks > 1:
+            settings.append(f"{self._chunks} chunks")
+        super().__init__(source, weight_dtype, device, *settings)
         self.prediction_type = self._schedule.config.prediction_type
+
+    def _check_skip(self, source: ModelSource, part: str, skip: int) -> None:
+        """Check that at least one layer of a text encoder remains.
+
+        Raises:
+            ConfigError: If all layers would be skipped.
+        """
+        config = source.config(part) if skip else {}
+        layers = config.get("text_config", config).get("num_hidden_layers")
+        most = (layers or 0) + self.last_state
+        if layers is not None and skip > most:
+            raise ConfigError(
+                f"{part}_layer_skip: must be at most {most} for the {part} of "
+                f"{source.name}, which has {layers} layers, but got {skip}."
+            )
+
+    def _clip_output(self, part: str, captions: Sequence[str]) -> tuple[Tensor, Any]:
+        """Encode captions with CLIP.
+
+        Returns:
+            The hidden states ``(batch, tokens, width)`` of the layer that is used,
+            without the final normalization unless it is the last layer and none are
+            skipped, and the whole output of the encoder, of all chunks.
+        """
+        tokens = self._tokens(part, captions, self._length)
+        if self._chunks > 1:
+            tokenizer = self._tokenizer(part)
+            tokens = into_chunks(tokens, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        layer = self.last_state - self._skips[part]
+        output = self._encoder(part)(tokens, output_hidden_states=layer != -1)
+        # Unlike the last of hidden_states, last_hidden_state is normalized.
+        found = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
+        return self._whole(found), output
+
+    @property
+    def caption_limit(self) -> int:
+        """Number of CLIP tokens of a caption that are used."""
+        return self._chunks * CHUNK
+
+    @property
+    def _length(self) -> int | None:
+        return None if self._chunks == 1 else self._chunks * CHUNK + 2
+
+    def _whole(self, states: Tensor) -> Tensor:
+        return states if self._chunks == 1 else joined_chunks(states, self._chunks)
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
         """Return the additional arguments of the U-Net."""

@@ -41,16 +41,21 @@ def is_t5(config: Config) -> bool:
     return "d_model" in config or config.get("model_type") == "t5"
 
 
-def clip_steps(config: Config, *, projection: bool) -> list[Step | Unit]:
+def clip_steps(
+    config: Config, *, projection: bool, chunks: int = 1
+) -> list[Step | Unit]:
     """List the operations of a CLIP text encoder.
 
     Args:
         config: content of its ``config.json``.
         projection: whether the text encoder has a text projection.
+        chunks: number of chunks of a caption.
     """
     config = {**CLIP, **config}
     width, places = config["hidden_size"], config["max_position_embeddings"]
     words = config["vocab_size"] + places
+    places *= chunks
+    config |= {"max_position_embeddings": places}
     head = Layer("text_projection", config["projection_dim"], width, 1, bias=False)
     return [
         Table(words * width),

@@ -57,8 +57,11 @@ def trained_text(config: TrainConfig, settings: Settings) -> list[TrainedText]:
     for part in (part for part in config.text_encoder_rates if part in settings):
         steps = text_steps(config, settings, part)
         layers, family = layers_of(steps), config.model_type
-        names = select_text_layers(stand_in_model(layers), family=family, part=part)
-        unread = record_of(family).unread_text_layers.get(part, 0)
+        skip = config.text_encoder_layer_skip
+        names = select_text_layers(
+            stand_in_model(layers), family=family, part=part, skip=skip
+        )
+        unread = record_of(family).unread_after(part, skip)
         targets = {layers[name]: config.lora_rank for name in names}
         found.append(TrainedText(steps, targets, unread))
     return found
@@ -72,7 +75,11 @@ def text_steps(config: TrainConfig, settings: Settings, part: str) -> list[Step 
         denoiser = settings.get(record.denoiser, {})
         tokens = record.t5_tokens(denoiser, config.text_encoder_2_sequence_length)
         return t5_steps(settings[part], tokens)
-    return clip_steps(settings[part], projection=part == "text_encoder_2")
+    return clip_steps(
+        settings[part],
+        projection=part == "text_encoder_2",
+        chunks=config.max_token_length // 75,
+    )
 
 
 def conditioned_layers(config: TrainConfig, model: Sequence[Step | Unit]) -> set[str]:

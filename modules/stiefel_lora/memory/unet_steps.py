@@ -177,12 +177,16 @@ def _conv(
 
 
 def _walk(config: TrainConfig, unet: Config, side: int) -> list[Step | Unit]:
-    return unet_steps(unet, side)
+    return unet_steps(unet, side, _tokens(config))
 
 
 def _caption_numbers(config: TrainConfig, unet: Config) -> int:
     width: int = unet["cross_attention_dim"]
-    return CLIP_TOKENS * width
+    return _tokens(config) * width
+
+
+def _tokens(config: TrainConfig) -> int:
+    return config.max_token_length + 2
 
 
 UNET = Architecture(_walk, _caption_numbers)

@@ -283,6 +283,10 @@ def _settings(config: TrainConfig) -> dict[str, object]:
             config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
         ),
         "ss_scale_weight_norms": config.scale_weight_norms,
+        "ss_clip_skip": _clip_skip(config),
+        "modelspec.encoder_layer": _clip_skip(config),
+        "ss_max_token_length": config.max_token_length != 75
+        and config.max_token_length,
         "ss_text_encoder_lr": rates[0] if len(rates) == 1 else rates,
         "modelspec.trigger_phrase": config.trigger_word,
     }
@@ -301,6 +305,13 @@ def _settings(config: TrainConfig) -> dict[str, object]:
         "ss_bucket_no_upscale": str(not config.allow_upscaling),
         **{key: value for key, value in asked.items() if value},
     }
+
+
+def _clip_skip(config: TrainConfig) -> int | None:
+    """Return the layer of the text encoder, counted from the end, if any is skipped."""
+    skip = config.text_encoder_layer_skip
+    unread = config.family.unread_text_layers.get("text_encoder", 0)
+    return skip + unread + 1 if skip else None
 
 
 def _images(images: EncodedSet) -> dict[str, object]:

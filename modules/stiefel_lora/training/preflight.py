@@ -16,6 +16,7 @@ from torch import nn
 from .._exceptions import ConfigError, OutputError
 from ..adapters import check_room, ranks_of, select_layers, select_text_layers
 from ..checkpoints import ModelSource
+from ..checkpoints.supplied_parts import clip_token_counts
 from ..config.concept import enabled_of
 from ..config.violation import Violation
 from ..data.buckets import buckets_of
@@ -23,6 +24,7 @@ from ..data.color_profiles import profile_remarks
 from ..data.epoch_length import without_epochs
 from ..data.folder import Scan
 from ..data.folder_report import sizes_of
+from ..data.long_captions import long_captions
 from ..data.split import scan_all
 from ..data.unreadable import check_some_readable
 from ..families import Family, check_model, open_family
@@ -54,6 +56,7 @@ __all__ = [
     "ModelLayers",
     "Preflight",
     "RunEstimate",
+    "cut_captions",
     "estimate_run",
     "report_files",
     "run_preflight",
@@ -184,9 +187,27 @@ def text_targets(config: TrainConfig, family: Family) -> dict[str, list[str]]:
                 f"models have no {part}. Remove it."
             )
         skeleton = family.text_skeleton(part)
-        found[part] = select_text_layers(skeleton, family=family.name, part=part)
+        found[part] = select_text_layers(
+            skeleton, family=family.name, part=part, skip=config.text_encoder_layer_skip
+        )
         ranks_of(skeleton, found[part], rank=config.lora_rank)
     return found
+
+
+def cut_captions(found: Preflight) -> list[str]:
+    """Return a message about captions that are cut.
+
+    Tokens of T5 are only counted if the base model is available.
+    """
+    config, opened = found.config, found.opened
+    images = (*found.train.images, *found.validation.images)
+    if opened is not None:
+        limit, count = opened.family.caption_limit, opened.family.caption_tokens
+    elif config.family.clip_states:
+        limit, count = config.max_token_length, clip_token_counts
+    else:
+        return []
+    return long_captions(images, limit, count).messages()
 
 
 def report_files(found: Preflight) -> None:
@@ -194,7 +215,7 @@ def report_files(found: Preflight) -> None:
     train = found.train
     if found.length:
         say(found.length)
-    for remark in (*train.remarks, *found.validation.remarks):
+    for remark in (*train.remarks, *found.validation.remarks, *cut_captions(found)):
         say(remark)
     if train.without_caption:
         word = found.config.trigger_word
@@ -253,6 +274,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         *([found.length] if found.length else []),
         *train.remarks,
         *validation_set.remarks,
+        *cut_captions(found),
         *profile_remarks(p.path for p in (*train.images, *validation_set.images)),
     ]
     settings = part_settings(source) if source else usual_settings(config.model_type)

@@ -100,8 +100,7 @@ WITHOUT = {
     """,
     why.AT_START: ("sample_skip_first"),
     why.TEXT_LAYERS: """
-        text_encoder_1_layer_skip text_encoder_1_sequence_length
-        text_encoder_2_layer_skip text_encoder_layer_skip text_encoder_sequence_length
+        text_encoder_1_sequence_length text_encoder_sequence_length
     """,
     why.AUGMENTATION: """
         enable_fixed_brightness enable_fixed_contrast enable_fixed_hue

@@ -84,7 +84,7 @@ SNAPSHOTS = "LoRA files are written at the end of a run and on request"
 SOURCES = "concepts are folders on the disk"
 START = "lora_model_name starts from LoRA files; train CONFIG --resume resumes a run"
 TEXT_LAYERS = (
-    "text encoders are used at the layer and length that the family was trained with"
+    "text encoders have the attention mask and length that the family was trained with"
 )
 TIMESTEPS = (
     "timestep_distribution, noising_weight and noising_bias set how timesteps are drawn"

@@ -19,6 +19,7 @@ KEYS = {
     "caption_tag_dropout_rate": "concepts.tag_dropout_probability",
     "class_tokens": "concepts.default_caption",
     "clip_l": "text_encoder_model_name",
+    "clip_skip": "text_encoder_layer_skip",
     "color_aug": "concepts.random_hue_max_strength",
     "conv_dim": "conv_rank",
     "dataset_config": "concepts",
@@ -120,7 +121,7 @@ WITHOUT = {
         keep_tokens_separator metadata_file secondary_separator
         token_warmup_min token_warmup_step weighted_captions
     """,
-    why.TEXT_LAYERS: "apply_t5_attn_mask clip_skip max_token_length",
+    why.TEXT_LAYERS: "apply_t5_attn_mask",
     why.CACHE: """
         cache_info cache_text_encoder_outputs cache_text_encoder_outputs_to_disk
         skip_cache_check

@@ -290,6 +290,21 @@ _NO_ADAPTER = ignore("is only used by other adapters", matters=False)
 _EMBEDDINGS = ignore("is only used for embeddings", matters=False)
 _NAMES = {key: take(key, bool) for key in ("aspect_ratio_bucketing", "latent_caching")}
 
+
+def _skip(scope: Scope, value: Any) -> Result:
+    if scope.family == "flux":
+        return left("only the pooled output of it is used for FLUX", matters=False)
+    return took("text_encoder_layer_skip", int(value))
+
+
+def _second_skip(scope: Scope, value: Any) -> Result:
+    if scope.family == "sd15":
+        return left("SD 1.5 has one text encoder", matters=False)
+    if scope.family == "flux":
+        return left("all layers of T5 are used", matters=bool(int(value)))
+    return took("text_encoder_2_layer_skip", int(value))
+
+
 ROOT: dict[str, Rule] = {
     **without_counterpart(
         onetrainer.WITHOUT, but=[key.partition(".")[0] for key in PARTS]
@@ -418,6 +433,8 @@ ROOT: dict[str, Rule] = {
     "save_every_unit": ignore(why.SNAPSHOTS),
     "save_filename_prefix": ignore(why.SNAPSHOTS),
     "seed": take("seed", int),
+    "text_encoder_layer_skip": _skip,
+    "text_encoder_2_layer_skip": _second_skip,
     "text_encoder_2_sequence_length": only_for(
         "flux", "FLUX", take("text_encoder_2_sequence_length", int)
     ),

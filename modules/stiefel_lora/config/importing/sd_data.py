@@ -148,6 +148,12 @@ def _split(scope: Scope, value: Any) -> Result:
     return took("validation_split", float(value))
 
 
+def _length(scope: Scope, value: Any) -> Result:
+    if scope.family == "flux":
+        return left("is not used for FLUX", matters=False)
+    return take("max_token_length", int)(scope, value)
+
+
 DATASET: dict[str, Rule] = {
     "batch_size": take("batch_size", int),
     "bucket_no_upscale": _upscaling,
@@ -155,7 +161,7 @@ DATASET: dict[str, Rule] = {
     "debug_dataset": ignore(why.LOGS),
     "enable_bucket": _bucketing,
     "max_bucket_reso": _longest_bucket,
-    "max_token_length": ignore(why.TEXT_LAYERS, (75, "75")),
+    "max_token_length": _length,
     "min_bucket_reso": _shortest_bucket,
     "network_multiplier": ignore(why.FACTORS, (1, 1.0)),
     "prior_loss_weight": _prior_weight,

@@ -346,6 +346,19 @@ def _masked(scope: Scope, value: Any) -> Result:
     )
 
 
+def _clip_skip(scope: Scope, value: Any) -> Result:
+    if scope.family != "sd15":
+        # It is accepted with a warning, and the encoding does not depend on it.
+        return left("sd-scripts uses it for SD 1.5 only", matters=False)
+    place = int(value)
+    if place < 1:
+        return left("the layer must be 1 or higher, so the last one is used")
+    return turned(
+        "sd-scripts counts layers from the end, and 1 is the last one",
+        {"text_encoder_layer_skip": place - 1},
+    )
+
+
 def _dataset_file(scope: Scope, value: Any) -> Result:
     if scope.has("datasets"):
         return left("is read", matters=False)
@@ -384,7 +397,7 @@ TRAINING: dict[str, Rule] = {
         ignore("is only used for other families", matters=False),
     ),
     "clip_l": take("text_encoder_model_name", str),
-    "clip_skip": only_for("sd15", "SD 1.5", ignore(why.TEXT_LAYERS, (1, "1"))),
+    "clip_skip": _clip_skip,
     "config_file": ignore("is read", matters=False),
     "dataset_config": _dataset_file,
     "dim_from_weights": ignore("lora_rank is set", matters=True),
@@ -406,7 +419,6 @@ TRAINING: dict[str, Rule] = {
     "lr_warmup_steps": _warmup,
     "masked_loss": _masked,
     "max_grad_norm": take("clip_grad_norm", float),
-    "max_token_length": not_for_flux(ignore(why.TEXT_LAYERS, (75, "75"))),
     "max_train_epochs": _epochs,
     "max_train_steps": _steps,
     "max_validation_steps": ignore("the whole validation set is used", matters=False),

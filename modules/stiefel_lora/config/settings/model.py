@@ -93,6 +93,30 @@ class ModelSettings(StrictModel):
     """Number of T5 tokens per caption, for FLUX. A lower number is faster and takes
     less disk space."""
 
+    text_encoder_layer_skip: Annotated[Count, Field(le=11)] = setting(
+        0, label="Clip skip"
+    )
+    """Number of additional layers of the first text encoder that are skipped, for SD
+    1.5 and SDXL. 0 is the layer that the model was trained with: the last one for SD
+    1.5, and the second to last one for SDXL. 1 is clip_skip 2 of sd-scripts and A1111
+    for SD 1.5.
+    """
+
+    text_encoder_2_layer_skip: Annotated[Count, Field(le=30)] = setting(
+        0, label="Clip skip 2"
+    )
+    """Number of additional layers of the second text encoder that are skipped, for
+    SDXL. 0 is the second to last layer.
+    """
+
+    max_token_length: Annotated[
+        int, Field(strict=True, ge=75, le=225, multiple_of=75)
+    ] = setting(75, label="Maximum token length")
+    """Number of CLIP tokens of a caption, for SD 1.5 and SDXL. Longer captions are cut.
+    Use 75, 150 or 225. With 150 and 225, captions are encoded in two or three chunks of
+    75 tokens.
+    """
+
     weight_dtype: WeightDType = setting("bfloat16", label="Weight data type")
     """Data type of the frozen base model. nfloat4 needs a quarter and int8 half of the
     memory of bfloat16. Both require bitsandbytes.
