@@ -267,11 +267,11 @@ def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:
     pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
     path = tmp_path / "a.toml"
     path.write_text(
-        "token_warmup_step = 2\nresolution = 512\nodd = 1\n", encoding="utf-8"
+        "dim_from_weights = true\nresolution = 512\nodd = 1\n", encoding="utf-8"
     )
     found = import_file(path)
     assert found.data["comment"].endswith(
-        "Training differs in: token_warmup_step, odd."
+        "Training differs in: dim_from_weights, odd."
     )
     assert "batch_size" not in found.data
     lines = "\n".join(found.report.lines())

@@ -6,7 +6,17 @@ import math
 from typing import Any
 
 from ..foreign import reasons as why
-from .key_rules import Result, Rule, Scope, ignore, left, take, took, turned
+from .key_rules import (
+    Result,
+    Rule,
+    Scope,
+    ignore,
+    left,
+    not_for_flux,
+    take,
+    took,
+    turned,
+)
 
 __all__ = ["DATASET", "DATASET_DEFAULTS", "FOLDERS", "SUBSET", "SUBSET_DEFAULTS"]
 
@@ -148,12 +158,6 @@ def _split(scope: Scope, value: Any) -> Result:
     return took("validation_split", float(value))
 
 
-def _length(scope: Scope, value: Any) -> Result:
-    if scope.family == "flux":
-        return left("is not used for FLUX", matters=False)
-    return take("max_token_length", int)(scope, value)
-
-
 DATASET: dict[str, Rule] = {
     "batch_size": take("batch_size", int),
     "bucket_no_upscale": _upscaling,
@@ -161,7 +165,7 @@ DATASET: dict[str, Rule] = {
     "debug_dataset": ignore(why.LOGS),
     "enable_bucket": _bucketing,
     "max_bucket_reso": _longest_bucket,
-    "max_token_length": _length,
+    "max_token_length": not_for_flux(take("max_token_length", int)),
     "min_bucket_reso": _shortest_bucket,
     "network_multiplier": ignore(why.FACTORS, (1, 1.0)),
     "prior_loss_weight": _prior_weight,

@@ -14,7 +14,6 @@ from .key_rules import (
     ignore,
     left,
     mapped,
-    not_for_flux,
     only_for,
     take,
     took,
