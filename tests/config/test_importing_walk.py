@@ -270,9 +270,7 @@ def test_the_result_is_lean_and_names_the_differences(tmp_path: Path) -> None:
         "dim_from_weights = true\nresolution = 512\nodd = 1\n", encoding="utf-8"
     )
     found = import_file(path)
-    assert found.data["comment"].endswith(
-        "Training differs in: dim_from_weights, odd."
-    )
+    assert found.data["comment"].endswith("Training differs in: dim_from_weights, odd.")
     assert "batch_size" not in found.data
     lines = "\n".join(found.report.lines())
     assert "! odd = 1: unknown key" in lines
