@@ -133,6 +133,20 @@ def test_epochs_become_steps(
     assert again == found
 
 
+def test_the_end_of_text_encoders_becomes_a_step() -> None:
+    settings = {
+        "train_text_encoder": True,
+        "text_encoder_stop_training_after": "0.5 epochs",
+        "train_text_encoder_2": True,
+        "text_encoder_2_stop_training_after": 7,
+    }
+    config = parse_config(settings)
+    assert has_epochs(config)
+    found, line = in_steps(config, Fraction(41))
+    assert found.text_encoder_stops == {"text_encoder": 21, "text_encoder_2": 7}
+    assert "text_encoder_stop_training_after 21" in line
+
+
 def test_intervals_become_steps_and_minutes_stay() -> None:
     config = parse_config(
         {

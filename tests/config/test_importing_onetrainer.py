@@ -95,6 +95,21 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
         ({"learning_rate_scheduler": "COSINE"}, {"learning_rate_scheduler": "cosine"}),
         ({"unet": {"weight_dtype": "NFLOAT_4"}}, {"weight_dtype": "nfloat4"}),
         ({"validation": True}, {"validate_every": "1 epoch"}),
+        (
+            {"text_encoder": {"train": True, "stop_training_after": 30}},
+            {"text_encoder_stop_training_after": "30 epochs"},
+        ),
+        (
+            {
+                "text_encoder": {
+                    "train": True,
+                    "stop_training_after": 30,
+                    "stop_training_after_unit": "STEP",
+                },
+                "gradient_accumulation_steps": 4,
+            },
+            {"text_encoder_stop_training_after": 8},
+        ),
         ({"dropout_probability": 0.1}, {"lora_dropout": 0.1}),
         (
             {"dropout_probability": 0.1, "lora_decompose": True},
@@ -119,7 +134,11 @@ def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
     loud = _read(
         tmp_path,
         generalized_offset_noise=True,
-        text_encoder={"train": True, "stop_training_after": 30},
+        text_encoder={
+            "train": True,
+            "stop_training_after": 1,
+            "stop_training_after_unit": "HOUR",
+        },
         learning_rate_warmup_steps=0.1,
         resolution="512,1024",
         peft_type="LOKR",

@@ -94,6 +94,14 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"validation_split": 0.1}, "validation_split"),
     ({"text_encoder_learning_rate": 1e-4}, "text_encoder_learning_rate"),
     ({"text_encoder_2_learning_rate": 1e-4}, "text_encoder_2_learning_rate"),
+    ({"text_encoder_stop_training_after": 9}, "text_encoder_stop_training_after"),
+    (
+        {
+            "train_text_encoder_2": True,
+            "text_encoder_2_stop_training_after": "5 minutes",
+        },
+        "text_encoder_2_stop_training_after",
+    ),
     ({**LOI, "train_text_encoder": True}, "train_text_encoder"),
     ({**LOI, "train_text_encoder_2": True}, "train_text_encoder_2"),
     ({"use_dora": True, "train_text_encoder_2": True}, "train_text_encoder_2"),

@@ -44,6 +44,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_STOP = f"{_TRAINING}text_encoder_stop.py::"
 _DROPOUT = f"{_TRAINING}lora_dropout.py::"
 _NORMS = "tests/optim/test_product_norms.py::"
 _NOISE = f"{_TRAINING}noise_changes.py::"
@@ -614,6 +615,15 @@ OFF = (
         ),
         (
             f"{_TRAINING}text_encoders.py::test_groups_have_rates_and_names_of_their_own",
+        ),
+    ),
+    Off(
+        "text encoder stop after steps or epochs",
+        "training.state.TrainingState.stop_text_encoders",
+        Returns("[]"),
+        (
+            f"{_STOP}test_the_factors_stay_and_the_rates_are_0",
+            f"{_STOP}test_a_run_resumes_to_the_bit",
         ),
     ),
     Off(

@@ -57,11 +57,19 @@ class LoraDropout:
         self._seed = seed
         self._entries, self._ranks, self._modules = entries, ranks, modules
         self._layers: list[Any] = [model.get_submodule(pair.name) for pair in pairs]
+        self._names = [pair.name for pair in pairs]
+        self._left_out: set[int] = set()
         self._position: int | None = None
         self._generators: dict[torch.device, torch.Generator] = {}
         for number, layer in enumerate(self._layers):
             down: nn.Module = layer.lora_A[TRAINED]
             down.register_forward_hook(functools.partial(self._mask, number))
+
+    def leave_out(self, parts: Sequence[str]) -> None:
+        """Use no dropout in the layers of some parts of the model from now on."""
+        for number, name in enumerate(self._names):
+            if name.partition(".")[0] in parts:
+                self._left_out.add(number)
 
     def begin(self, position: int) -> None:
         """Use dropout until :meth:`end`, with the masks of a batch."""
@@ -71,8 +79,10 @@ class LoraDropout:
         generator = torch.Generator().manual_seed(self._seed_of("modules"))
         draws = torch.rand(len(self._layers), generator=generator)
         dropped = draws < self._modules
-        # Without any LoRA, the loss would have no gradient.
-        dropped[draws.argmax()] = False
+        # Without any trained LoRA, the loss would have no gradient.
+        left_out = list(self._left_out)
+        draws[left_out] = -1
+        dropped[[*left_out, int(draws.argmax())]] = False
         for layer, is_dropped in zip(self._layers, dropped.tolist(), strict=True):
             # enable_adapters() of peft would freeze the factors as well.
             layer._disable_adapters = is_dropped
@@ -87,11 +97,13 @@ class LoraDropout:
         self, number: int, module: nn.Module, given: object, output: Tensor
     ) -> Tensor:
         """Apply the masks to A x. Forward hook of the layer A."""
-        if self._position is None or not (self._entries or self._ranks):
+        idle = self._position is None or number in self._left_out
+        if idle or not (self._entries or self._ranks):
             return output
-        generator = self._generators.setdefault(
-            output.device, torch.Generator(output.device)
-        )
+        device = output.device
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        generator = self._generators[device]
         generator.manual_seed(self._seed_of(str(number)))
         if self._entries:
             output = _dropped(output, output.shape, self._entries, generator)

@@ -19,6 +19,8 @@ __all__ = ["INTERVALS", "has_epochs", "in_steps", "length_text", "newest_length"
 INTERVALS = ("validate_every", "sample_every", "checkpoint_every", "rank_every")
 """Settings that are intervals."""
 
+_STOPS = ("text_encoder_stop_training_after", "text_encoder_2_stop_training_after")
+
 
 def has_epochs(config: Settings) -> bool:
     """Return whether a setting is given in epochs."""
@@ -79,7 +81,8 @@ def newest_length(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[st
 
 
 def _intervals_in_epochs(config: Settings) -> list[str]:
-    return [key for key in INTERVALS if is_in(getattr(config, key), "epochs")]
+    keys = (*INTERVALS, *_STOPS)
+    return [key for key in keys if is_in(getattr(config, key), "epochs")]
 
 
 def _steps(epochs: Fraction, per_epoch: Fraction) -> int:

@@ -35,11 +35,11 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Value], object]], ...] = (
     ),
     (("loi_batches", "loi_file_rank"), lambda value: value("lora_init") == "loi"),
     (
-        ("text_encoder_learning_rate",),
+        ("text_encoder_learning_rate", "text_encoder_stop_training_after"),
         lambda value: value("train_text_encoder"),
     ),
     (
-        ("text_encoder_2_learning_rate",),
+        ("text_encoder_2_learning_rate", "text_encoder_2_stop_training_after"),
         lambda value: value("train_text_encoder_2"),
     ),
     (
@@ -106,6 +106,7 @@ def _of_other_families(family: FamilyRecord) -> set[str]:
             "text_encoder_2_model_name",
             "train_text_encoder_2",
             "text_encoder_2_learning_rate",
+            "text_encoder_2_stop_training_after",
         }
     if not family.negative_prompts:
         idle.add("samples.negative_prompt")

@@ -94,6 +94,15 @@ class Settings(
         }
 
     @property
+    def text_encoder_stops(self) -> dict[str, int]:
+        """Steps after which text encoders are no longer trained, by component."""
+        after = {
+            part: getattr(self, f"{part}_stop_training_after")
+            for part in self.text_encoder_rates
+        }
+        return {part: step for part, step in after.items() if step}
+
+    @property
     def resolved_file_rank(self) -> int:
         """Rank of the LoRA file if ``lora_init`` is loi."""
         return 2 * self.lora_rank if self.loi_file_rank is None else self.loi_file_rank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .interval import is_in
 from .resolved import Settings
 from .violation import Violation
 
@@ -17,6 +18,26 @@ def _a_rate_has_its_encoder(config: Settings) -> Violation | None:
             return Violation(
                 f"{part}_learning_rate",
                 f"{rate:g} has no effect if train_{part} is not true",
+                "Set both, or remove both",
+            )
+    return None
+
+
+def _a_stop_has_its_encoder(config: Settings) -> Violation | None:
+    for part in ("text_encoder", "text_encoder_2"):
+        key = f"{part}_stop_training_after"
+        after = getattr(config, key)
+        if is_in(after, "minutes"):
+            return Violation(
+                key,
+                f"{after!r} is not supported, because the trained numbers would "
+                "depend on the speed of the machine",
+                "Use steps or epochs",
+            )
+        if after and part not in config.text_encoder_rates:
+            return Violation(
+                key,
+                f"{after} has no effect if train_{part} is not true",
                 "Set both, or remove both",
             )
     return None
@@ -37,5 +58,6 @@ def _text_starts_at_the_model(config: Settings) -> Violation | None:
 
 TEXT_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _a_rate_has_its_encoder,
+    _a_stop_has_its_encoder,
     _text_starts_at_the_model,
 )

@@ -87,6 +87,9 @@ class Family(Protocol):
     trained_text: Sequence[str]
     """Text encoders that were opened for training."""
 
+    stopped_text: set[str]
+    """Trained text encoders that are no longer trained from the current step on."""
+
     guidance_scale: float
     """Guidance input of a guidance-distilled denoiser in training and validation."""
 

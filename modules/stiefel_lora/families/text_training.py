@@ -43,6 +43,7 @@ class TrainableText:
         self._dtype = weight_dtype
         self.device = device
         self.trained_text: list[str] = []
+        self.stopped_text: set[str] = set()
         self._encoders: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
 
@@ -68,14 +69,14 @@ class TrainableText:
         # Outputs of frozen encoders do not change during training, so known ones are
         # reused.
         parts = self.text_models if known is None else self.trained_text
-        encoded = {
-            part: {
-                n: t.to(self._dtype)
-                for n, t in self._encode_text(part, captions).items()
-            }
-            for part in parts
-        }
+        encoded = {part: self._encoded(part, captions) for part in parts}
         return self._joined(encoded, known or {})
+
+    def _encoded(self, part: str, captions: Sequence[str]) -> Batch:
+        learns = torch.is_grad_enabled() and part not in self.stopped_text
+        with torch.set_grad_enabled(learns):
+            found = self._encode_text(part, captions)
+            return {name: value.to(self._dtype) for name, value in found.items()}
 
     @torch.no_grad()
     def encode_caption(

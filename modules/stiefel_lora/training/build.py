@@ -125,10 +125,9 @@ def build_state(
         images=images,
         validation=_make_validation(config, family, validation),
         sampler=sampler,
+        text_stops=config.text_encoder_stops,
     )
-    state.average = _make_average(config, state)
-    state.norm_limit = _make_norm_limit(config, whole, state, optimizer)
-    state.dropout = _make_dropout(config, whole, state, optimizer)
+    _add_options(state, config, whole, optimizer)
     if config.compile:
         compile_blocks(state.denoiser)
     return state
@@ -142,6 +141,17 @@ def _load_denoiser(config: TrainConfig, family: Family) -> nn.Module:
     set_attention(model, config.attention_mechanism)
     family.set_gradient_checkpointing(config.gradient_checkpointing)
     return model
+
+
+def _add_options(
+    state: TrainingState,
+    config: TrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    state.average = _make_average(config, state)
+    state.norm_limit = _make_norm_limit(config, model, state, optimizer)
+    state.dropout = _make_dropout(config, model, state, optimizer)
 
 
 def _make_average(config: TrainConfig, state: TrainingState) -> MovingAverage | None:

@@ -177,6 +177,8 @@ class Loop:
     def _take_step(self) -> tuple[float, float]:
         """Take an optimizer step. Return the mean loss and unclipped gradient norm."""
         state, config = self._state, self._config
+        for part in state.stop_text_encoders(self.step):
+            say(f"The LoRA of {part} is no longer trained after step {self.step}.")
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
             # accumulate() counts batches and makes the optimizer step on every N-th
@@ -210,7 +212,7 @@ class Loop:
         if state.dropout is not None:
             state.dropout.end()
         if state.norm_limit is not None:
-            self._norms = state.norm_limit.apply()
+            self._norms = state.norm_limit.apply(state.family.stopped_text)
         self.step += 1
         if state.average is not None:
             state.average.update(self.step)
@@ -238,6 +240,7 @@ class Loop:
         groups = self._state.optimizer.param_groups
         tags = self._state.rate_tags()
         rates = {tag: group["lr"] for tag, group in zip(tags, groups, strict=True)}
+        rates |= {f"lr/{part}": 0.0 for part in self._state.family.stopped_text}
         values = {
             "loss/train": loss,
             AVERAGE_LOSS: self._smooth,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
@@ -34,15 +36,24 @@ class NormLimit:
         self._scales = [alpha_of(model, pair) / pair.rank for pair in pairs]
         self._optimizer = optimizer
 
-    def apply(self) -> dict[str, float]:
+    def apply(self, stopped: Collection[str] = ()) -> dict[str, float]:
         """Scale after an optimizer step. Return values for the log.
 
-        These are the number of scaled layers, and the mean and the largest norm after
-        scaling, by the names of sd-scripts.
+        Args:
+            stopped: parts of the model that are not trained. They are measured only,
+                because scaling them again could change their last bits.
+
+        Returns:
+            The number of scaled layers, and the mean and the largest norm after
+            scaling, by the names of sd-scripts.
         """
         raw = product_norms(self._pairs).tolist()
         norms = [norm * scale for norm, scale in zip(raw, self._scales, strict=True)]
-        large = [index for index, norm in enumerate(norms) if norm > self._limit]
+        large = [
+            index
+            for index, norm in enumerate(norms)
+            if norm > self._limit and self._part_of(index) not in stopped
+        ]
         scale_products(
             self._optimizer,
             [self._pairs[index] for index in large],
@@ -54,3 +65,6 @@ class NormLimit:
             "norm/avg_key_norm": sum(limited) / len(limited),
             "max_norm/max_key_norm": max(limited),
         }
+
+    def _part_of(self, index: int) -> str:
+        return self._pairs[index].name.partition(".")[0]

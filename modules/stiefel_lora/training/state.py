@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,9 @@ class TrainingState:
     norm_limit: NormLimit | None = None
     dropout: LoraDropout | None = None
 
+    text_stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Steps after which text encoders are no longer trained, by component."""
+
     @property
     def constrained(self) -> bool:
         """Return whether the optimizer keeps B orthonormal."""
@@ -107,6 +110,19 @@ class TrainingState:
     def evaluated(self) -> contextlib.AbstractContextManager[None]:
         """Use the evaluation weights of the optimizer in a ``with`` block."""
         return in_eval_mode(self.optimizer.optimizer)
+
+    def stop_text_encoders(self, step: int) -> list[str]:
+        """Stop training text encoders after ``step`` steps. Return the new ones."""
+        stopped = self.family.stopped_text
+        found = [
+            part
+            for part, last in self.text_stops.items()
+            if step >= last and part not in stopped
+        ]
+        stopped.update(found)
+        if self.dropout is not None:
+            self.dropout.leave_out(found)
+        return found
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Return the mean loss of a batch with random noise and timesteps."""

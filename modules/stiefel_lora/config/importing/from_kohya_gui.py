@@ -200,8 +200,10 @@ GUI_RULES: dict[str, Rule] = {
     "save_t5xxl": ignore(why.SNAPSHOTS),
     "sdxl_cache_text_encoder_outputs": ignore(why.CACHE),
     "single_blocks_to_swap": ignore(why.OFFLOADING),
-    "stop_text_encoder_training": ignore("text encoders are trained to the end"),
-    "stop_text_encoder_training_pct": ignore("text encoders are trained to the end"),
+    **dict.fromkeys(
+        ("stop_text_encoder_training", "stop_text_encoder_training_pct"),
+        ignore("kohya_ss does not use it for a LoRA", matters=False),
+    ),
     "train_blocks": ignore("layer_filter selects layers, by their names", ("all",)),
     "use_wandb": ignore(why.LOGS),
 }

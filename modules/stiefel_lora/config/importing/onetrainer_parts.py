@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..foreign import reasons as why
+from ..interval import interval_text
 from .key_rules import Result, Rule, Scope, ignore, left, took, turned
 from .optimizer_names import FoundOptimizer, find_optimizer
 
@@ -383,7 +385,16 @@ def _stop(part: str) -> Rule:
         late = unit == "EPOCH" and float(value) >= float(scope.get("epochs"))
         if unit == "NEVER" or late or not trained or not float(value):
             return left("has no effect with this value", matters=False)
-        return left("all parts are trained to the end")
+        if part not in _ENCODERS:
+            return left("the denoiser is trained to the end")
+        key = f"{part}_stop_training_after"
+        if unit == "EPOCH":
+            return turned("", {key: interval_text(f"{float(value):f}", "epochs")})
+        if unit == "STEP":
+            batches = max(1, int(scope.get("gradient_accumulation_steps", 1)))
+            number = math.ceil(float(value) / batches)
+            return turned("steps of the optimizer", {key: number})
+        return left("only steps and epochs are supported, which are reproducible")
 
     return rule
 

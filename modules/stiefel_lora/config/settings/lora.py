@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .._base import Count, Flag, Number, PathText, StrictModel, setting
 from ..enums import LayerPreset, LoraInit
+from ..interval import Interval
 
 __all__ = ["LoraSettings"]
 
@@ -42,6 +43,13 @@ class LoraSettings(StrictModel):
     )
     """Learning rate for the LoRA of the first text encoder."""
 
+    text_encoder_stop_training_after: Interval = setting(
+        0, label="Text encoder stop training after"
+    )
+    """Number of steps after which the LoRA of the first text encoder is no longer
+    trained, or a text such as "2 epochs". 0 trains it to the end.
+    """
+
     train_text_encoder_2: Flag = setting(False, label="Train text encoder 2")
     """Also train a LoRA on the second text encoder, which is OpenCLIP bigG for SDXL and
     T5 for FLUX. T5 is large, and diffusers does not support LoRA for T5.
@@ -51,6 +59,13 @@ class LoraSettings(StrictModel):
         None, label="Text encoder 2 learning rate", unset_means="learning_rate"
     )
     """Learning rate for the LoRA of the second text encoder."""
+
+    text_encoder_2_stop_training_after: Interval = setting(
+        0, label="Text encoder 2 stop training after"
+    )
+    """Number of steps after which the LoRA of the second text encoder is no longer
+    trained, or a text such as "2 epochs". 0 trains it to the end.
+    """
 
     lora_rank: Annotated[Count, Field(ge=1, le=4096)] = setting(16, label="LoRA rank")
     """Rank of the LoRA. A higher rank gives more capacity and a larger file."""
