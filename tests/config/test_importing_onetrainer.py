@@ -115,6 +115,10 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
             {"dropout_probability": 0.1, "lora_decompose": True},
             {"lora_dropout": None},
         ),
+        (
+            {"rescale_noise_scheduler_to_zero_terminal_snr": True},
+            {"zero_terminal_snr": True, "prediction_type": "v_prediction"},
+        ),
         ({"perturbation_noise_weight": 0.1}, {"perturbation_noise_weight": 0.1}),
     ],
 )

@@ -82,6 +82,8 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
             {"lora_dropout": 0.1, "rank_dropout": 0.2, "module_dropout": 0.3},
         ),
         ("--network_dropout 0.1 --torch_compile", {"lora_dropout": None}),
+        ("--v_parameterization --zero_terminal_snr", {"zero_terminal_snr": True}),
+        ("--zero_terminal_snr", {"zero_terminal_snr": None}),
         ("--scale_weight_norms 1", {"scale_weight_norms": 1}),
         (
             "--multires_noise_iterations 8 --multires_noise_discount 0.1",

@@ -81,6 +81,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ),
     ({**FLUX, "max_token_length": 150}, "max_token_length"),
     ({**FLUX, "prediction_type": "epsilon"}, "prediction_type"),
+    ({**FLUX, "zero_terminal_snr": True}, "zero_terminal_snr"),
+    ({"prediction_type": "epsilon", "zero_terminal_snr": True}, "zero_terminal_snr"),
     ({"loss_weight_fn": "sigma"}, "loss_weight_fn"),
     ({"guidance_scale": 3.5}, "guidance_scale"),
     ({"dynamic_timestep_shifting": True}, "dynamic_timestep_shifting"),

@@ -44,6 +44,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_ZERO = "tests/families/test_zero_terminal_snr.py::"
 _STOP = f"{_TRAINING}text_encoder_stop.py::"
 _DROPOUT = f"{_TRAINING}lora_dropout.py::"
 _NORMS = "tests/optim/test_product_norms.py::"
@@ -491,6 +492,21 @@ OFF = (
         "families.flux.Flux.predict",
         Given("input_noise", "None"),
         (f"{_NOISE}test_so_does_that_of_flux",),
+    ),
+    Off(
+        "zero-terminal SNR",
+        "checkpoints.find._scheduler",
+        Value("config.zero_terminal_snr", "False"),
+        (
+            f"{_ZERO}test_the_schedule_of_training_is_rescaled",
+            f"{_ZERO}test_so_is_that_of_samples",
+        ),
+    ),
+    Off(
+        "zero-terminal SNR",
+        "families.unet.v_prediction_marks",
+        Call("has", "False"),
+        ("tests/families/test_single_file.py::test_a_file_marks_velocity_prediction",),
     ),
     Off(
         "LoRA, rank and module dropout",

@@ -15,7 +15,7 @@ from .folder_part import FolderPart
 from .hub import model_from_hub
 from .separate import separate_part
 from .source import ModelSource, PartSource
-from .supplied_parts import SettingsPart
+from .supplied_parts import SettingsPart, with_zero_terminal_snr
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -66,11 +66,32 @@ def find_model(
     complete = _complete(config, parts, facts.sources)
     check_fits(facts.fits, {part: complete[part].config() for part in facts.files})
     _check_tokenizers(facts, complete)
-    if config.prediction_type != "auto":
-        known = complete["scheduler"].config()
-        changed = {**known, "prediction_type": config.prediction_type}
-        complete["scheduler"] = SettingsPart(changed)
+    complete["scheduler"] = _scheduler(config, complete["scheduler"])
     return ModelSource(str(config.base_model_name), complete)
+
+
+def _scheduler(config: TrainConfig, found: PartSource) -> PartSource:
+    """Return the scheduler with the settings of the configuration.
+
+    Raises:
+        ModelError: If zero-terminal SNR is set for a model that predicts the noise.
+    """
+    if config.prediction_type == "auto" and not config.zero_terminal_snr:
+        return found
+    changed = found.config()
+    if config.prediction_type != "auto":
+        changed["prediction_type"] = config.prediction_type
+    if config.zero_terminal_snr:
+        kind = changed.get("prediction_type", "epsilon")
+        if kind != "v_prediction":
+            raise ModelError(
+                f"zero_terminal_snr: the base model {config.base_model_name} has the "
+                f"prediction type {kind!r}, but only v-prediction models are "
+                "supported. Set prediction_type to v_prediction if it is one, or "
+                "remove zero_terminal_snr."
+            )
+        changed = with_zero_terminal_snr(changed)
+    return SettingsPart(changed)
 
 
 def _check_tokenizers(facts: FamilyFacts, parts: Mapping[str, PartSource]) -> None:

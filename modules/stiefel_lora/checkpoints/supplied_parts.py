@@ -7,12 +7,14 @@ set by the user.
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
 import transformers
 
@@ -21,12 +23,34 @@ from .tokens import token_counts
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["ClipTokenizer", "SettingsPart", "clip_token_counts"]
+__all__ = [
+    "ZERO_TERMINAL_SNR",
+    "ClipTokenizer",
+    "SettingsPart",
+    "clip_token_counts",
+    "with_zero_terminal_snr",
+]
 
 # Made by scripts/make_clip_merges.py; license and origin are next to it.
 _MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 _PLACES = 77
 _FIRST, _LAST = "<|startoftext|>", "<|endoftext|>"
+
+ZERO_TERMINAL_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+"""Settings of the scheduler of a model with zero-terminal SNR."""
+
+
+def with_zero_terminal_snr(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a scheduler, changed to zero-terminal SNR.
+
+    Schedulers without this option, such as PNDM of SD 1.5, are replaced by DDIM.
+    """
+    changed = {**config, **ZERO_TERMINAL_SNR}
+    kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
+    options = inspect.signature(kind.__init__).parameters if kind else {}
+    if "rescale_betas_zero_snr" not in options:
+        changed["_class_name"] = "DDIMScheduler"
+    return changed
 
 
 class SettingsPart:

@@ -92,7 +92,7 @@ def _of_other_families(family: FamilyRecord) -> set[str]:
     if family.denoiser != "unet":
         idle.add("conv_rank")
     if family.predicts_flow:
-        idle.add("prediction_type")
+        idle |= {"prediction_type", "zero_terminal_snr"}
     else:
         idle |= {"dynamic_timestep_shifting", "guidance_scale"}
     if "text_encoder" not in family.clip_states:

@@ -94,10 +94,31 @@ def _a_flow_has_one_prediction(config: Settings) -> Violation | None:
     )
 
 
+def _zero_snr_needs_a_velocity(config: Settings) -> Violation | None:
+    if not config.zero_terminal_snr:
+        return None
+    if config.family.predicts_flow:
+        able = listed((r.short_label for r in records() if not r.predicts_flow), "and")
+        return Violation(
+            "zero_terminal_snr",
+            f"is only supported for {able}, but model_type is {config.model_type}",
+            "Remove it",
+        )
+    if config.prediction_type != "epsilon":
+        return None
+    return Violation(
+        "zero_terminal_snr",
+        "is not supported with prediction_type='epsilon', because the noise can be "
+        "read from the input at the highest noise level",
+        "Set prediction_type to v_prediction, or remove one of them",
+    )
+
+
 FAMILY_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _sides_are_whole_patches,
     _negative_prompts_are_read,
     _a_length_has_its_t5,
     _clip_settings_have_their_clip,
     _a_flow_has_one_prediction,
+    _zero_snr_needs_a_velocity,
 )

@@ -15,6 +15,7 @@ from ..checkpoints.fits import Fit, latents_fit, width_of
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import LDM_UNET, LDM_VAE
 from ..checkpoints.source import ModelSource
+from ..checkpoints.supplied_parts import ZERO_TERMINAL_SNR
 from .clip_chunks import CHUNK, into_chunks, joined_chunks
 from .diffusion import signal_to_noise
 from .pipeline_family import StockFamily
@@ -46,7 +47,7 @@ def v_prediction_marks(known: dict[str, Any], header: Header) -> dict[str, Any]:
         return known
     changed = {**known, "prediction_type": "v_prediction"}
     if header.has("ztsnr"):
-        changed |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        changed |= ZERO_TERMINAL_SNR
     return changed
 
 

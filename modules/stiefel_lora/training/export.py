@@ -282,6 +282,7 @@ def _settings(config: TrainConfig) -> dict[str, object]:
         "ss_min_snr_gamma": (
             config.loss_weight_fn == "min_snr_gamma" and config.loss_weight_strength
         ),
+        "ss_zero_terminal_snr": config.zero_terminal_snr,
         "ss_scale_weight_norms": config.scale_weight_norms,
         "ss_clip_skip": _clip_skip(config),
         "modelspec.encoder_layer": _clip_skip(config),

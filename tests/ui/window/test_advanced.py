@@ -102,7 +102,7 @@ OF_FLUX = {
     "dynamic_timestep_shifting",
     "guidance_scale",
 }
-OF_UNETS = {"unet_model_name", "conv_rank", "prediction_type"}
+OF_UNETS = {"unet_model_name", "conv_rank", "prediction_type", "zero_terminal_snr"}
 SECOND_ENCODER = {"text_encoder_2_model_name", "train_text_encoder_2"}
 
 

@@ -19,6 +19,7 @@ KEYS = {
     "enable_random_saturation": "concepts.random_saturation_max_strength",
     "force_epsilon_prediction": "prediction_type",
     "force_v_prediction": "prediction_type",
+    "rescale_noise_scheduler_to_zero_terminal_snr": "zero_terminal_snr",
     "layer_filter_regex": "layer_filter",
     "lora_decompose": "use_dora",
     "output_model_destination": "output_dir",
@@ -87,7 +88,6 @@ WITHOUT = {
     """,
     why.NOISE: """
         force_circular_padding generalized_offset_noise
-        rescale_noise_scheduler_to_zero_terminal_snr
     """,
     why.LOSSES: """
         log_cosh_strength loss_scaler masked_prior_preservation_weight vb_loss_strength

@@ -134,7 +134,6 @@ WITHOUT = {
     why.BUCKETS: "max_bucket_reso min_bucket_reso",
     why.CONDITIONS: "conditioning_data_dir controlnet_model_name_or_path",
     why.SOURCES: "custom_attributes dataset_class debug_dataset general",
-    why.NOISE: "zero_terminal_snr",
     why.LOSSES: """
         huber_scale huber_schedule scale_v_pred_loss_like_noise_pred v_pred_like_loss
     """,

@@ -274,6 +274,15 @@ def _flag(sets: dict[str, Any]) -> Rule:
     return rule
 
 
+def _zero_terminal_snr(scope: Scope, value: Any) -> Result:
+    if not value:
+        return left("has no effect with this value", matters=False)
+    if scope.family == "flux":
+        return left("is not used for FLUX", matters=False)
+    sets = {"zero_terminal_snr": True, "prediction_type": "v_prediction"}
+    return turned("OneTrainer also forces v-prediction", sets)
+
+
 def _clip(scope: Scope, value: Any) -> Result:
     if value is None:
         return turned("no clipping", {"clip_grad_norm": 0.0})
@@ -420,6 +429,7 @@ ROOT: dict[str, Rule] = {
         f"a LoRA is trained instead, because {why.ADAPTERS}", ("LORA",)
     ),
     "quantization": ignore("weight_dtype applies to all layers", matters=False),
+    "rescale_noise_scheduler_to_zero_terminal_snr": _zero_terminal_snr,
     "resolution": _resolution,
     "rolling_backup": ignore("is part of rolling_backup_count", matters=False),
     "rolling_backup_count": _kept,

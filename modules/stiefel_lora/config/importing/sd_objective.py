@@ -178,6 +178,12 @@ def _with(other: str, rule: Rule) -> Rule:
     return changed
 
 
+def _zero_terminal_snr(scope: Scope, value: Any) -> Result:
+    if value and scope.family != "flux" and not scope.get("v_parameterization"):
+        return left("is only supported with v_parameterization")
+    return not_for_flux(take("zero_terminal_snr", bool))(scope, value)
+
+
 OBJECTIVE: dict[str, Rule] = {
     "adaptive_noise_scale": not_for_flux(
         _with("noise_offset", take("adaptive_noise_scale", float))
@@ -213,5 +219,6 @@ OBJECTIVE: dict[str, Rule] = {
     "training_shift": _part_of_sampling,
     "v_parameterization": _v_prediction,
     "weighting_scheme": _scheme,
+    "zero_terminal_snr": _zero_terminal_snr,
 }
 """Rules by option."""

@@ -83,6 +83,12 @@ class ModelSettings(StrictModel):
     v_prediction.
     """
 
+    zero_terminal_snr: Flag = setting(False, label="Zero-terminal SNR")
+    """Rescale the noise schedule of a v-prediction model so that its highest noise
+    level contains no signal, for training and samples. Only needed if the model was
+    trained in this way and its file does not contain this property.
+    """
+
     text_encoder_2_sequence_length: Annotated[Count, Field(ge=16, le=512)] | None = (
         setting(
             None,
