@@ -96,7 +96,7 @@ def _fused(
         [batch.state[f"mean_{name}"]],
         [batch.state[f"square_{name}"]],
         [],
-        [torch.tensor(float(batch.step))],
+        [torch.tensor(float(batch.step), dtype=torch.float32)],
         lr=lr,
         beta1=beta1,
         beta2=beta2,

@@ -13,7 +13,8 @@ from .engine.adamw_step import adamw_step
 from .engine.refusals import check_lr
 from .engine.saved_state import check_shapes, check_state, keep_dtypes
 from .engine.stacking import bucketed
-from .groups import Source, check_group, named_groups, spare_magnitudes
+from .group_checks import check_saved_groups
+from .groups import Source, named_groups, spare_magnitudes
 from .lora_optimizer import LoraOptimizer
 from .pairs import odd_ones
 
@@ -78,8 +79,7 @@ class SeparateBetas(LoraOptimizer):
         Raises:
             OptionError: If an option is unknown or out of bounds.
         """
-        check_group(method(self.method), param_group, self.defaults)
-        check_lr(param_group.get("lr", 0.0))
+        self._check_new_group(param_group)
         group = dict(param_group)
         beta1, beta2 = self.defaults["betas"]
         given = group.pop("beta1", beta1), group.pop("beta2", beta2)
@@ -91,9 +91,12 @@ class SeparateBetas(LoraOptimizer):
         """Load the state of the optimizer.
 
         Raises:
-            CheckpointError: If the state belongs to another method or to other layers.
+            CheckpointError: If the state belongs to another method or to other layers,
+                or has an option out of bounds. The optimizer is not changed.
         """
         check_state(state_dict, method(self.method))
+        saved = [dict(group) for group in state_dict["param_groups"]]
+        check_saved_groups(method(self.method), saved, self.defaults)
         check_shapes(state_dict, self.param_groups)
         super().load_state_dict(state_dict)
 
@@ -113,14 +116,14 @@ class AdamW(SeparateBetas, torch.optim.AdamW):
         """Update every parameter that has a gradient.
 
         Raises:
-            OptionError: If a learning rate is not a number in [0, inf).
+            OptionError: If a learning rate or an option is out of bounds.
         """
+        self._check_groups()
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            check_lr(group["lr"])
             trained = [p for p in group["params"] if p.grad is not None]
             for params in bucketed(trained, lambda p: (p.device, p.dtype)):
                 self._step_alike(group, params)

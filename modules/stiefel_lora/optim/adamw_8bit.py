@@ -10,9 +10,11 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bitsandbytes.optim import AdamW8bit
+from bitsandbytes.optim.optimizer import Optimizer8bit
 
 from .adamw import SeparateBetas
 
@@ -24,6 +26,17 @@ class EightBitAdamW(SeparateBetas, AdamW8bit):
 
     method = "adamw_8bit"
     _tensor_rates = False
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Raises:
+            OptionError: If a learning rate or an option is out of bounds.
+        """
+        self._check_groups()
+        # Torch wraps ``step`` of the classes of which there are optimizers, to call
+        # hooks. That of this common base class is never wrapped.
+        return Optimizer8bit.step(self, closure)
 
     def __getstate__(self) -> dict[str, Any]:
         # Torch only copies groups and state; bitsandbytes needs more in every step.

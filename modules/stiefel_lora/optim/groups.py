@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
@@ -11,38 +9,26 @@ from typing import Any, TypedDict
 from torch import Tensor, nn
 
 from .._exceptions import OptionError
-from ..methods import Method, check_options
 
 __all__ = [
+    "NAME_LISTS",
     "NOTED_LR",
-    "RESERVED",
     "ParamGroup",
     "Source",
-    "check_group",
     "is_magnitude",
     "named_groups",
     "names_of",
     "spare_magnitudes",
 ]
 
-log = logging.getLogger("stiefel_lora")
-
 # Ours comes first: torch rejects its own key where hosts merge groups.
-_NAME_LISTS = ("lora_param_names", "param_names")
+NAME_LISTS = ("lora_param_names", "param_names")
 
 # Names used by peft, and by LyCORIS and OneTrainer.
 _MAGNITUDE = re.compile(r"lora_magnitude_vector|dora_scale")
 
 NOTED_LR = "noted_lr"
 """Key in a parameter group: learning rate that a trainer has already checked."""
-
-RESERVED = {
-    *("params", "lr", "initial_lr", "name", "names", "optim_type", "alpha_is_rank"),
-    NOTED_LR,
-    *("max_lr", "min_lr", "lr_scale", "foreach", "fused", "capturable", "maximize"),
-    *("differentiable", "amsgrad", *_NAME_LISTS),
-}
-"""Keys that torch and trainers add to parameter groups, besides options."""
 
 Source = nn.Module | Iterable[Any]
 """A model, tensors, (name, tensor) pairs, or groups of either."""
@@ -165,44 +151,6 @@ def _check_each_once(groups: Sequence[Mapping[str, Any]]) -> None:
             seen[id(tensor)] = label
 
 
-def check_group(
-    entry: Method, group: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> None:
-    """Check the options of a parameter group.
-
-    Args:
-        entry: catalogue entry of the method.
-        group: the group as given.
-        defaults: options of the optimizer, used if the group does not set them.
-
-    Raises:
-        OptionError: If an option is out of bounds or misspelled, or a group has
-            ``betas``.
-    """
-    known = {option.name for option in entry.options}
-    given = {key: group[key] for key in group if key in known}
-    check_options(entry, given, {k: v for k, v in defaults.items() if k in known})
-    for key in group:
-        if key in known or key in RESERVED:
-            continue
-        if key == "betas":
-            raise OptionError(
-                f"{entry.name}: betas={group[key]!r} in a parameter group has no "
-                "effect. Set beta1 and beta2."
-            )
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.75)
-        if near:
-            raise OptionError(
-                f"{entry.name} has no option {key!r} for parameter groups. Did you "
-                f"mean {near[0]!r}?"
-            )
-        log.warning(
-            "%s: %r in a parameter group is not an option and is ignored.",
-            entry.name,
-            key,
-        )
-
-
 def _as_group(entry: Mapping[str, Any]) -> dict[str, Any]:
     group = dict(entry)
     if "params" not in group:
@@ -245,7 +193,7 @@ def names_of(group: Mapping[str, Any]) -> list[str] | None:
 
     Names are taken from the lists of the group, or from ``original_name`` of tensors.
     """
-    for key in _NAME_LISTS:
+    for key in NAME_LISTS:
         if group.get(key):
             return list(group[key])
     found = [getattr(p, "original_name", None) for p in group["params"]]
@@ -274,7 +222,7 @@ def spare_magnitudes(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _part(group: dict[str, Any], chosen: Sequence[bool]) -> dict[str, Any]:
-    lists = {key: group[key] for key in ("params", *_NAME_LISTS) if key in group}
+    lists = {key: group[key] for key in ("params", *NAME_LISTS) if key in group}
     return group | {
         key: [item for item, take in zip(items, chosen, strict=True) if take]
         for key, items in lists.items()

@@ -119,7 +119,8 @@ def init_plain_(source: Source, seed: int = 0) -> list[Pair]:
     generator = torch.Generator("cpu").manual_seed(seed)
     pairs = find_pairs(source).pairs
     for pair in pairs:
-        down = torch.empty(pair.down.shape)
+        # Not in the default dtype: in bfloat16, these would be other numbers.
+        down = torch.empty(pair.down.shape, dtype=torch.float32)
         # The initialization of peft and kohya: kaiming uniform with a = sqrt(5).
         nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=generator)
         pair.down.copy_(down)

@@ -246,7 +246,8 @@ def _gauss(pair: Pair, count: int, seed: int) -> Tensor:
     key = name_seed(f"{pair.name}.LOI", seed)
     generator = torch.Generator().manual_seed(key)
     width = pair.matrices[1].shape[1]
-    return torch.randn(width, count, generator=generator).to(pair.up.device)
+    gauss = torch.randn(width, count, generator=generator, dtype=torch.float32)
+    return gauss.to(pair.up.device)
 
 
 def _orthonormal(matrix: Tensor) -> Tensor:

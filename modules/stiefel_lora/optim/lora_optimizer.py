@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._exceptions import OptionError, PairingError
 from ..methods import Method, check_options, method
+from .group_checks import GroupChecks
 from .pairs import Odd, Pair, find_pairs
 
 __all__ = ["LoraOptimizer", "understanding_betas", "without_betas"]
@@ -51,6 +52,20 @@ class LoraOptimizer(torch.optim.Optimizer):
             PairingError: If parameters without names can be paired in several ways.
         """
         return find_pairs(self.param_groups, getattr(self, "_odd", ())).pairs
+
+    def _check_new_group(self, group: dict[str, Any]) -> None:
+        """Check a parameter group before it is added."""
+        self._group_checks.check_new(self.entry, group, self.defaults)
+
+    def _check_groups(self) -> bool:
+        """Check parameter groups before a step. Return whether any of them changed."""
+        return self._group_checks.check(self.entry, self.param_groups, self.defaults)
+
+    @functools.cached_property
+    def _group_checks(self) -> GroupChecks:
+        # Created on first use: torch's constructor adds groups, and a copy of an
+        # optimizer has only groups and state.
+        return GroupChecks()
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ({self.entry.label}): {self._inventory()}"]

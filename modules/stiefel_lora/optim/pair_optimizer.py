@@ -14,7 +14,7 @@ support this (:meth:`PairOptimizer.step_parameter`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -55,7 +55,8 @@ from .engine.saved_state import check_shapes, check_state, fill_options, keep_dt
 from .engine.settling import Settling
 from .engine.together import step_together
 from .engine.two_passes import Factor, factors_of, step_factors
-from .groups import Source, check_group, named_groups
+from .group_checks import check_saved_groups
+from .groups import Source, named_groups
 from .host_points import check_host
 from .lora_optimizer import LoraOptimizer
 from .pairs import Pair, PairMap, find_pairs, odd_ones
@@ -128,8 +129,7 @@ class PairOptimizer(LoraOptimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, check its options and search for pairs again."""
-        check_group(method(self.method), param_group, self.defaults)
-        check_lr(param_group.get("lr", 0.0))
+        self._check_new_group(param_group)
         super().add_param_group(param_group)
         check_whole(self.param_groups[-1]["params"], type(self).__name__)
         check_host(self.param_groups[-1]["params"], type(self).__name__)
@@ -194,12 +194,11 @@ class PairOptimizer(LoraOptimizer):
         If one factor of a pair is frozen, the other one is updated with AdamW.
 
         Raises:
-            OptionError: If a learning rate is not a number in [0, inf).
+            OptionError: If a learning rate or an option is out of bounds.
             PairingError: If the parameter groups do not contain both factors of any
                 layer.
         """
-        for group in self.param_groups:
-            check_lr(group["lr"])
+        changed = self._check_groups()
         if self._waiting:
             # A host may add the two factors of a layer in two groups, one after the
             # other, so a missing partner is an error only now.
@@ -213,6 +212,8 @@ class PairOptimizer(LoraOptimizer):
         # dicts, and an old one would keep its old learning rate.
         owners = self._owners()
         check_ownership(self._pairs, owners, type(self).__name__)
+        if changed:
+            check_agreement(self._pairs, owners, self.defaults, self.rule)
         # The order matters. Pairs leave the gauge before it is checked. B is made
         # orthonormal before gradients are judged, since a change of gauge rescales
         # them. The joint measure needs all pairs of the step, so no pair moves before
@@ -312,9 +313,9 @@ class PairOptimizer(LoraOptimizer):
 
         Raises:
             OptionError: If the method can only update both factors of a pair together,
-                or the learning rate is not a number in [0, inf).
+                or the learning rate or an option is out of bounds.
         """
-        check_lr(group["lr"])
+        self._group_checks.check(self.entry, [group], self.defaults)
         entry = method(self.method)
         if not entry.steps_alone(group):
             choice = entry.joint_choice(group)
@@ -390,11 +391,27 @@ class PairOptimizer(LoraOptimizer):
         B is orthonormalized at the next step if necessary.
 
         Raises:
-            CheckpointError: If the state belongs to another method or to other layers.
+            CheckpointError: If the state belongs to another method or to other layers,
+                or has an option out of bounds. The optimizer is not changed.
+            OptionError: If the state has different choices for B and A of a pair.
         """
         entry = method(self.method)
         check_state(state_dict, entry)
-        check_shapes(state_dict, self.param_groups, self._state_shapes())
+        saved = [dict(group) for group in state_dict["param_groups"]]
+        for group in saved:
+            fill_options(group, entry, self.defaults)
+        check_saved_groups(entry, saved, self.defaults)
+        roles = {key: role for key, (_, role) in self._places().items()}
+        shapes = self._state_shapes([*self.param_groups, *saved])
+        check_shapes(state_dict, self.param_groups, shapes, roles)
+        # Torch itself rejects a different number of groups.
+        owners = {
+            id(p): new
+            for old, new in zip(self.param_groups, saved, strict=False)
+            for p in old["params"]
+        }
+        if len(saved) == len(self.param_groups):
+            check_agreement(self._pairs, owners, self.defaults, self.rule)
         # Copies, since loading replaces the options in the groups.
         before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict)
@@ -405,11 +422,21 @@ class PairOptimizer(LoraOptimizer):
         self._settling.begin(self._pairs)
         self._watch.load(self.state)
 
-    def _state_shapes(self) -> dict[str, StateShape]:
-        """Return the shapes of the states of the update rule by name."""
-        rule, groups = self.rule, self.param_groups
-        each = (rule.states(rule.choices(group)) for group in groups)
-        return {name: shape for states in each for name, shape in states.items()}
+    def _state_shapes(
+        self, groups: Sequence[Mapping[str, Any]]
+    ) -> dict[str, StateShape]:
+        """Return the shapes of the states of the update rule by name.
+
+        Includes states of other choices, since groups may have changed them.
+        """
+        shapes: dict[str, StateShape] = {}
+        for group in groups:
+            for option in method(self.method).options:
+                values = (True, False) if option.type is bool else option.choices
+                for value in (group[option.name], *values):
+                    choices = self.rule.choices({**group, option.name: value})
+                    shapes |= self.rule.states(choices)
+        return shapes
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, including the skip count of each pair (synchronizes)."""

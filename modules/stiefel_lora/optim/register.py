@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from .._exceptions import OptionError
 from ..methods import Method, Option, add_method
 from ..methods._types import AlphaPolicy, Start
-from .groups import RESERVED
+from .group_checks import RESERVED
 from .lora_optimizer import understanding_betas
 from .pair_optimizer import PairOptimizer
 from .rule import Rule

@@ -96,7 +96,7 @@ def bucket_key(member: Member) -> tuple[Any, ...]:
     up, down = member.pair.matrices
     # Choices select code, so pairs with other choices need a separate call.
     choices = tuple(sorted(member.choices.items()))
-    return up.shape, down.shape, up.dtype, up.device, choices
+    return up.shape, down.shape, up.dtype, down.dtype, up.device, choices
 
 
 def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
@@ -106,9 +106,10 @@ def chunks_of(members: Sequence[Member]) -> Iterator[list[Member]]:
         yield from chunked(bucket, each)
 
 
-def work_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype for computations: float64 for float64 factors, else float32."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+def work_dtype(*tensors: Tensor) -> torch.dtype:
+    """Return the dtype for computations: float64 if any tensor has it, else float32."""
+    wide = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if wide else torch.float32
 
 
 def _create_state(state: State, pair: Pair, shapes: Mapping[str, StateShape]) -> None:
@@ -182,12 +183,13 @@ def stack_pairs(
         width: median number of inputs and outputs of the layers, passed to the rule.
         joint: sum of :meth:`Rule.measure` over all pairs, passed to the rule.
     """
-    first, choices = chunk[0].pair.up, chunk[0].choices
+    first, choices = chunk[0].pair, chunk[0].choices
     shapes = rule.states(choices)
     for member in chunk:
         _create_state(state, member.pair, shapes)
     read_counts(state, chunk)
-    dtype = work_dtype(first)
+    # One dtype for both: products of a float64 and a float32 matrix are an error.
+    dtype = work_dtype(first.up, first.down)
     up = gather([values(state, member.pair.up) for member in chunk], dtype)
     step = steps_taken(chunk, up)
     numbers = [rule.numbers(member.up_group) for member in chunk]

@@ -37,13 +37,13 @@ EVERY = 100
 """Number of steps between two reads of the counts."""
 
 
-def _limit(tensor: Tensor) -> float:
+def _limit(*tensors: Tensor) -> float:
     """Return the largest allowed gradient entry. Larger ones could cause overflow.
 
     Args:
-        tensor: tensor whose dtype determines the dtype of the computation.
+        tensors: tensors whose dtypes determine the dtype of the computation.
     """
-    return 1e-6 * torch.finfo(work_dtype(tensor)).max ** 0.5
+    return 1e-6 * min(torch.finfo(work_dtype(t)).max ** 0.5 for t in tensors)
 
 
 class Watch:
@@ -65,7 +65,7 @@ class Watch:
         """Set the flag ``usable`` of every member, and count skipped steps."""
         self._steps += 1
         self._found = {}
-        for same in bucketed(members, lambda m: (m.pair.up.device, m.pair.up.dtype)):
+        for same in bucketed(members, _dtypes):
             self._look(state, same, rule)
         # Reading the counts synchronizes, hence only once every EVERY steps.
         if self._steps % EVERY == 1 and self._steps > 1:
@@ -85,7 +85,8 @@ class Watch:
         # Rows: gradients of B, gradients of A and, if looked at, B and A themselves.
         sizes = _sizes(tensors).view(-1, len(members))
         # Comparisons with NaN are false, so one test covers NaN, infinity and overflow.
-        usable = (sizes < _limit(members[0].pair.up)).all(0)
+        pair = members[0].pair
+        usable = (sizes < _limit(pair.up, pair.down)).all(0)
         emptied = _follow_zeros([m.pair.up for m in members], copied)
         # One tensor for all pairs of a device: incrementing it is one launch, and it is
         # not read until EVERY steps have passed.
@@ -122,7 +123,10 @@ class Watch:
 
     def _counts_on(self, device: torch.device) -> Tensor:
         if device not in self._counts:
-            self._counts[device] = torch.zeros(len(self._pairs), device=device)
+            # The dtype is explicit: a bfloat16 default would not count past 256.
+            count = len(self._pairs)
+            zeros = torch.zeros(count, dtype=torch.float32, device=device)
+            self._counts[device] = zeros
         return self._counts[device]
 
     def zeroed(self) -> list[int]:
@@ -154,7 +158,7 @@ class Watch:
             "bfloat16 or float32.",
             len(fresh),
             "pair" if len(fresh) == 1 else "pairs",
-            min(_limit(self._pairs[i].up) for i in fresh),
+            min(_limit(self._pairs[i].up, self._pairs[i].down) for i in fresh),
             shown,
             ", ..." if len(fresh) > 5 else "",
         )
@@ -166,7 +170,7 @@ class Watch:
             return
         for pair, count in zip(self._pairs, self.read(), strict=True):
             if count:
-                state[pair.up][SKIPPED] = torch.tensor(float(count))
+                state[pair.up][SKIPPED] = torch.tensor(count, dtype=torch.float32)
 
     def load(self, state: Mapping[Any, dict[str, Any]]) -> None:
         """Read the counts of a loaded state."""
@@ -180,6 +184,11 @@ class Watch:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found": {}}
+
+
+def _dtypes(member: Member) -> tuple[torch.device, torch.dtype, torch.dtype]:
+    up, down = member.pair.up, member.pair.down
+    return up.device, up.dtype, down.dtype
 
 
 class _Arrival:

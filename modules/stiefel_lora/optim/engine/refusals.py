@@ -15,6 +15,7 @@ from ..rule import Rule
 
 __all__ = [
     "check_agreement",
+    "check_devices",
     "check_found",
     "check_lr",
     "check_ownership",
@@ -74,6 +75,16 @@ def check_whole(tensors: Iterable[Tensor], method: str) -> None:
             f"params: {method} does not support sharded LoRA parameters (DTensor). "
             "Exclude them from FSDP or tensor parallelism. The base model can be "
             "sharded."
+        )
+
+
+def check_devices(pair: Pair) -> None:
+    """Check that both factors of a pair are on one device."""
+    up, down = pair.up.device, pair.down.device
+    if up != down:
+        raise OptionError(
+            f"params: B of {pair.name!r} is on {up}, but its A is on {down}. Move both "
+            "to the same device."
         )
 
 

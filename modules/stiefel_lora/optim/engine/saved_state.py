@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -13,13 +14,22 @@ from torch import Tensor
 from ..._exceptions import CheckpointError
 from ...methods import BUILT_IN, CATALOGUE, Method
 from ..groups import names_of
-from ..rule import StateShape
-from .batching import size_of
+from ..rule import Role, StateShape
+from .batching import STEP, owner_of, size_of
+from .gradient_watch import SKIPPED
+from .master_weights import MASTER
 
 __all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
 
-# Shaped like the parameter in every method; others may be r x r or single numbers.
-_LIKE_PARAMETER = ("exp_avg", "exp_avg_sq", "master", "state1", "state2")
+# Shaped like the parameter in every method. Those of the second line were saved by
+# version 0.1 (see Rule.adopt).
+_LIKE_PARAMETER = (
+    *("exp_avg", "exp_avg_sq", MASTER, "state1", "state2"),
+    *("basis_up", "basis_down", "frame_left", "frame_right"),
+    *("momentum_left", "momentum_right"),
+)
+
+_COUNTS = ("step", STEP, SKIPPED)
 
 
 def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
@@ -38,6 +48,14 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
         raise CheckpointError(
             f"state_dict: must be the state of an optimizer, but got {kind}. Pass "
             "the result of state_dict()."
+        )
+    groups = given["param_groups"]
+    known = isinstance(groups, list | tuple) and all(map(_is_group, groups))
+    if not known or not isinstance(given["state"], Mapping):
+        key = "state" if known else "param_groups"
+        raise CheckpointError(
+            f"state_dict: {key} does not have the format of torch. Pass the result of "
+            "state_dict()."
         )
     found = _saved_by(state_dict)
     if found is entry:
@@ -65,8 +83,9 @@ def check_shapes(
     state_dict: Mapping[str, Any],
     groups: Sequence[Mapping[str, Any]],
     shapes: Mapping[str, StateShape] = MappingProxyType({}),
+    roles: Mapping[int, Role] = MappingProxyType({}),
 ) -> None:
-    """Check that the shapes of a state match the parameters.
+    """Check that the states of the parameters have the names and shapes of this method.
 
     Fused kernels do not check the shapes of a state.
 
@@ -74,19 +93,26 @@ def check_shapes(
         state_dict: the state to load.
         groups: parameter groups of the optimizer.
         shapes: shapes of the states of the rule by name.
+        roles: roles of the factors of pairs, by id.
 
     Raises:
         CheckpointError: If the state of a parameter has another shape, for example
-            because the layers or the rank differ.
+            because the layers or the rank differ, or belongs to the other factor.
     """
     for label, parameter, state in _matched(state_dict, groups):
-        for key, value in _tensors(state):
-            if not _fits(key, value, parameter, shapes.get(key)):
+        given: Any = state
+        if not isinstance(given, Mapping):
+            raise CheckpointError(
+                f"state_dict: the state of {label} must be a dict, but got "
+                f"{type(given).__name__}. Pass the result of state_dict()."
+            )
+        role = roles.get(id(parameter))
+        for key, value in _entries(state):
+            problem = _problem(key, value, parameter, shapes.get(key), role)
+            if problem:
                 raise CheckpointError(
-                    f"state_dict: the state of {label} has shape "
-                    f"{tuple(value.shape)}, but the parameter has shape "
-                    f"{tuple(parameter.shape)}. Use the same layers and ranks, in the "
-                    "same order, as when the state was saved."
+                    f"state_dict: the state of {label} {problem}. Use the same layers "
+                    "and ranks, in the same order, as when the state was saved."
                 )
 
 
@@ -134,25 +160,63 @@ def _matched(
         yield label, parameter, state_dict["state"].get(index, {})
 
 
-def _tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Yield the names and tensors of a state; bitsandbytes nests some of them."""
+def _entries(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the names and values of a state; bitsandbytes nests some of them."""
     for key, value in state.items():
         if isinstance(value, Mapping):
-            yield from _tensors(value)
-        elif isinstance(value, Tensor):
+            yield from _entries(value)
+        else:
             yield key, value
 
 
-def _fits(key: str, value: Tensor, parameter: Tensor, shape: StateShape | None) -> bool:
-    if shape in ("rows", "columns"):
-        return value.shape == size_of(shape, parameter)
-    if key in _LIKE_PARAMETER:
-        return value.shape == parameter.shape
+def _problem(
+    key: str,
+    value: object,
+    parameter: Tensor,
+    shape: StateShape | None,
+    role: Role | None,
+) -> str | None:
+    """Return the reason why a state cannot belong to a parameter, or None."""
+    if key in _COUNTS:
+        return _count_problem(key, value, parameter)
+    known = None
+    if shape is not None and role is not None:
+        if owner_of(shape) != role:
+            return f"contains {key}, which is a state of the other factor of the LoRA"
+        known = size_of(shape, parameter)
+    elif key in _LIKE_PARAMETER:
+        known = parameter.shape
+    if not isinstance(value, Tensor):
+        return f"has {key}={value!r:.60}, which must be a tensor" if known else None
+    if value.shape == known or (known is None and _plausible(value, parameter)):
+        return None
+    if known is None or known == parameter.shape:
+        return (
+            f"has shape {tuple(value.shape)}, but the parameter has shape "
+            f"{tuple(parameter.shape)}"
+        )
+    return f"has {key} of shape {tuple(value.shape)}, which must be {tuple(known)}"
+
+
+def _count_problem(key: str, value: object, parameter: Tensor) -> str | None:
+    if isinstance(value, Tensor):
+        single = value.numel() == 1 and not value.is_complex()
+        number = float(value.item()) if single else math.nan
+    else:
+        # bitsandbytes counts with integers.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = float(value) if is_number else math.nan
+    if 0 <= number < math.inf:
+        return None
+    return f"has {key}={value!r:.60}, which must be a number of steps"
+
+
+def _plausible(value: Tensor, parameter: Tensor) -> bool:
+    """Return whether a state that this version does not know can have its shape."""
     if value.dim() != parameter.dim() or value.dim() < 2:
         return True
-    rank = parameter.shape[1]
-    known = (parameter.shape, torch.Size((rank, rank)), torch.Size((1, 1)))
-    return value.shape in known
+    cores = [torch.Size((rank, rank)) for rank in parameter.shape[:2]]
+    return value.shape in (parameter.shape, torch.Size((1, 1)), *cores)
 
 
 def fill_options(
@@ -169,6 +233,10 @@ def fill_options(
         made_with = defaults.get(option.name, option.default)
         older = made_with if option.older is None else option.older
         group.setdefault(option.name, older)
+
+
+def _is_group(group: object) -> bool:
+    return isinstance(group, Mapping) and isinstance(group.get("params"), list | tuple)
 
 
 def _saved_by(state_dict: Mapping[str, Any]) -> Method | None:

@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ...geometry import full_precision
 from ..gauge import Gauge, enter_stiefel_gauge, needs_gauge
 from ..pairs import Pair
@@ -26,9 +28,10 @@ from .master_weights import (
     values,
     work_pair,
 )
+from .refusals import check_devices
 from .reports import log_frozen, log_restarted
 
-__all__ = ["Settling"]
+__all__ = ["Settling", "follow_device"]
 
 
 class Settling:
@@ -103,6 +106,8 @@ class Settling:
         fresh = [member for member in members if not self._is_settled(member.index)]
         if not fresh:
             return members
+        for member in fresh:
+            follow_device(state, member.pair)
         # A pair that starts again from B = 0 steps next time, with new gradients.
         barred = {m.index for m in fresh if not self._enter_gauge(state, m, rule)}
         self.log_restarted()
@@ -142,6 +147,7 @@ class Settling:
             return True
         self._settled[index] = True
         pair = self._pairs[index]
+        follow_device(state, pair)
         open_masters(state, pair)
         # needs_gauge synchronizes the device, so settled pairs skip it.
         if not rule.orthonormal_up or not needs_gauge(values(state, pair.up)):
@@ -199,8 +205,8 @@ class Settling:
     def _is_settled(self, index: int) -> bool:
         """Return whether a pair is unchanged since the last step.
 
-        Casts and in-place changes are detected, except for changes through ``.data``,
-        which do not increment torch's version counter.
+        Casts, moves to another device and in-place changes are detected, except for
+        changes through ``.data``, which do not increment torch's version counter.
         """
         marks = _marks_of(self._pairs[index])
         if marks != self._marks[index]:
@@ -217,10 +223,24 @@ def _adopt(state: State, pair: Pair, rule: Rule) -> None:
     rule.adopt(up, down)
 
 
+def follow_device(state: State, pair: Pair) -> None:
+    """Move the states of a pair to the device of its factors, if those were moved."""
+    check_devices(pair)
+    for factor in (pair.up, pair.down):
+        for key, value in state.get(factor, {}).items():
+            # Step counts stay on the CPU, where reading them does not synchronize.
+            moves = isinstance(value, Tensor) and "step" not in key
+            if moves and value.device != factor.device:
+                state[factor][key] = value.to(factor.device)
+
+
 def _marks_of(pair: Pair) -> tuple[Any, ...]:
     up, down = pair.up, pair.down
     # Comparing versions reads no memory; comparing values would synchronize.
-    return up.dtype, down.dtype, up._version, down._version
+    return (
+        *(up.dtype, down.dtype, up.device, down.device),
+        *(up._version, down._version),
+    )
 
 
 def _translate_state(

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from ...geometry import full_precision
 from ..rule import ROLES, Core, Role, Rule
-from .batching import STEP, Member, bucket_key, read_counts, steps_taken
+from .batching import (
+    STEP,
+    Member,
+    bucket_key,
+    read_counts,
+    steps_taken,
+    work_dtype,
+)
 from .master_weights import State
 from .stacking import bucketed, chunked, column
 from .two_passes import (
@@ -88,7 +95,7 @@ def _is_free_to_keep(members: Sequence[Member]) -> bool:
     """Return whether the stacks of a round are views without additional memory."""
     pair = members[0].pair
     return layout_of(pair.up).stack_in_pairs == 1 and all(
-        tensor.dtype == _number_dtype(pair.up)
+        tensor.dtype == work_dtype(pair.up, pair.down)
         for m in members
         for tensor in (m.pair.up, m.pair.down, m.grad_up, m.grad_down)
     )
@@ -102,10 +109,10 @@ def _look(
         # With several shapes, all stacks would be in memory until the solver is done.
         keep = keep and len(ups) == len(downs) == 1
     numbers = [rule.numbers(member.up_group) for member in members]
-    point = members[0].pair.up
+    point = members[0].pair
     # Rates and options are columns in float32, also beside bfloat16 factors, in which a
     # rate of 1e-4 would be rounded by up to 0.2 %.
-    like = point.new_empty(0, dtype=_number_dtype(point))
+    like = point.up.new_empty(0, dtype=work_dtype(point.up, point.down))
     columns = {k: column([n[k] for n in numbers], like) for k in numbers[0]}
     if rule.counts_steps:
         columns["step"] = steps_taken(members, like) + 1
@@ -141,10 +148,6 @@ def _share(
         parts = _split(_taken(found, places), chunks)
         for chunk, part in zip(chunks, parts, strict=True):
             chunk.usable, chunk.counted = part.pop("usable", None), part
-
-
-def _number_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _measure(seen: Sequence[_Round], rule: Rule) -> Tensor:
@@ -209,8 +212,9 @@ def _filled(members: Sequence[Member], limit: int) -> Iterator[list[Member]]:
 
 def _round_key(member: Member) -> tuple[Any, ...]:
     """Return the key of pairs that can be stacked for the same solver."""
-    up, choices = member.pair.up, tuple(sorted(member.choices.items()))
-    return up.shape[1], up.dtype, up.device, choices
+    up, down = member.pair.up, member.pair.down
+    choices = tuple(sorted(member.choices.items()))
+    return up.shape[1], up.dtype, down.dtype, up.device, choices
 
 
 def _role_chunks(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Chunk]:
@@ -231,6 +235,8 @@ def _factors(members: Sequence[Member], role: Role, rule: Rule) -> Iterator[Fact
     for member in members:
         factor = factor_of(member, role)
         factor.partner = member.pair.up
+        # The solver multiplies matrices of both.
+        factor.dtype = work_dtype(member.pair.up, member.pair.down)
         if rule.counts_steps:
             factor.step = member.taken + 1
             factor.skipped = member.skipped

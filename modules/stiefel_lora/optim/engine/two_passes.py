@@ -82,6 +82,8 @@ class Factor:
 
     Attributes:
         partner: B of the pair, if the rule of A uses states of B.
+        dtype: dtype of the computation, if both factors of the pair are updated
+            jointly. None means that of the factor.
         step: step number of the pair, including the steps in ``skipped``.
     """
 
@@ -93,6 +95,7 @@ class Factor:
     up_group: Mapping[str, Any]
     usable: Tensor | None = None
     partner: Tensor | None = None
+    dtype: torch.dtype | None = None
     step: float = 0.0
     skipped: Tensor | float | None = None
 
@@ -164,7 +167,7 @@ def stack_key(factor: Factor) -> tuple[Any, ...]:
     tensor = factor.tensor
     choices = tuple(sorted(factor.choices.items()))
     shape = tensor.flatten(1).shape
-    return factor.role, shape, tensor.dtype, tensor.device, choices
+    return factor.role, shape, tensor.dtype, factor.dtype, tensor.device, choices
 
 
 def make_chunk(factors: list[Factor], rule: Rule) -> Chunk:
@@ -289,7 +292,7 @@ def _kept(chunk: Chunk, new: Tensor, old: Tensor | None) -> Tensor:
 
 def _stack(state: State, chunk: Chunk, rule: Rule, width: float) -> FactorBatch:
     factors = chunk.factors
-    dtype = work_dtype(factors[0].tensor)
+    dtype = factors[0].dtype or work_dtype(factors[0].tensor)
     for name, shape in chunk.states.items():
         for holder in _holders(chunk, name, shape):
             if name not in state[holder]:
