@@ -12,7 +12,7 @@ from stiefel_lora import ConfigError
 from stiefel_lora.jobs import parse_slots
 from stiefel_lora.jobs.charts import Chart, Frame
 from stiefel_lora.jobs.processes import birth, send_end, start_detached
-from stiefel_lora.jobs.slots import environment_of, free_device
+from stiefel_lora.jobs.slots import cores, environment_of, free_device
 from stiefel_lora.jobs.tail import Progress, Tail
 
 
@@ -72,6 +72,33 @@ def test_one_job_a_device(slots, running, free):
 def test_a_gpu_is_the_only_one_its_job_sees():
     assert environment_of("3") == {"CUDA_VISIBLE_DEVICES": "3"}
     assert environment_of("cpu") == {}
+
+
+@pytest.mark.parametrize(
+    ("slots", "available", "threads"),
+    [(2, 2, "1"), (2, 8, "4"), (3, 8, "2"), (9, 4, "1")],
+)
+def test_jobs_that_run_at_a_time_share_the_cores(
+    slots, available, threads, monkeypatch
+):
+    monkeypatch.setattr("stiefel_lora.jobs.slots.cores", lambda: available)
+    assert environment_of("", slots, {}) == {"OMP_NUM_THREADS": threads}
+    gpu = {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": threads}
+    assert environment_of("1", slots, {}) == gpu
+    # One job has all cores, and a number that was set by hand is kept.
+    assert environment_of("", 1, {}) == {}
+    assert environment_of("", slots, {"OMP_NUM_THREADS": "7"}) == {}
+
+
+def test_cores_are_those_of_this_process():
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system has no affinity")
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_a_tail_gives_whole_lines_once(tmp_path):

@@ -15,7 +15,7 @@ from .job import Job, JobState
 from .orders import remind
 from .processes import start_detached
 from .queue import Queue
-from .slots import environment_of, free_device
+from .slots import THREADS, cores, environment_of, free_device
 
 __all__ = ["Runner"]
 
@@ -90,8 +90,10 @@ class Runner:
         if job is None:
             return False
         arguments = [str(self.queue.folder), str(job.id), str(job.attempt)]
-        log, env = self.queue.log_path(job), environment_of(job.device)
+        log, env = self.queue.log_path(job), environment_of(job.device, len(self.slots))
         where = f" on device {job.device}" if job.device else ""
+        if THREADS in env:
+            where += f" with {env[THREADS]} of {cores()} CPU cores"
         self.queue.note(f"{job.name}: started{where}, attempt {job.attempt}.")
         try:
             child = start_detached("stiefel_lora.jobs.worker", arguments, log, env)

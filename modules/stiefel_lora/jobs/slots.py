@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .._exceptions import ConfigError
 from .job import Job
 
-__all__ = ["environment_of", "free_device", "parse_slots"]
+__all__ = ["THREADS", "cores", "environment_of", "free_device", "parse_slots"]
 
+# torch, MKL and OpenBLAS all follow it.
+THREADS = "OMP_NUM_THREADS"
 _DEVICE = re.compile(r"\d{1,3}|cpu|mps|(cuda|xpu)(:\d{1,3})?")
 
 
@@ -61,6 +64,28 @@ def free_device(slots: Iterable[str], running: Iterable[Job]) -> str | None:
     return next((device for device, count in free.items() if count > 0), None)
 
 
-def environment_of(device: str) -> dict[str, str]:
-    """Return environment variables that select the GPU of a process."""
-    return {"CUDA_VISIBLE_DEVICES": device} if device.isdecimal() else {}
+def environment_of(
+    device: str, slots: int = 1, given: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return environment variables of the process of a job.
+
+    They select its GPU, and its share of the CPU cores if several jobs run at a time.
+    Otherwise, each job would start a thread for every core, and the threads of all jobs
+    would wait for each other.
+
+    Args:
+        device: device of the job.
+        slots: number of jobs that run at a time.
+        given: environment of this process. A number of threads in it is kept.
+    """
+    chosen = {"CUDA_VISIBLE_DEVICES": device} if device.isdecimal() else {}
+    if slots > 1 and THREADS not in given:
+        chosen[THREADS] = str(max(1, cores() // slots))
+    return chosen
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
