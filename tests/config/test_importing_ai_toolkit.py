@@ -44,7 +44,8 @@ def test_a_usual_job_for_flux(tmp_path: Path) -> None:
         datasets=[
             {
                 "folder_path": "D:\\cats",
-                "caption_ext": "txt",
+                "caption_ext": "caption",
+                "default_caption": "a thing",
                 "caption_dropout_rate": 0.05,
                 "shuffle_tokens": True,
                 "cache_latents_to_disk": True,
@@ -85,6 +86,8 @@ def test_a_usual_job_for_flux(tmp_path: Path) -> None:
             "repeats": 3,
             "enable_tag_shuffling": True,
             "caption_dropout_rate": 0.05,
+            "caption_extension": ".caption",
+            "default_caption": "a thing",
         }
     ]
     assert data["resolution"] == 768

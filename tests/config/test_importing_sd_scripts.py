@@ -259,7 +259,7 @@ def test_a_command_line_keeps_windows_paths(tmp_path: Path) -> None:
 
 
 def test_folders_with_repeats_in_their_names_stay_folders() -> None:
-    text = "--train_data_dir img --reg_data_dir reg --flip_aug"
+    text = "--train_data_dir img --reg_data_dir reg --flip_aug --caption_extension .txt"
     found = _words(text)
     shared = {"subfolder_repeats": True, "enable_random_flip": True}
     assert found.data["concepts"] == [
@@ -270,7 +270,7 @@ def test_folders_with_repeats_in_their_names_stay_folders() -> None:
         assert _outcome(found, key) == "translated"
         assert key not in [entry.key for entry in found.report.differences]
     # With a metadata file, sd-scripts uses the folder itself.
-    listed = _data("--train_data_dir img --in_json a.json")
+    listed = _data("--train_data_dir img --in_json a.json --caption_extension txt")
     assert listed["concepts"] == [{"path": "img", "include_subdirectories": True}]
 
 
@@ -289,6 +289,32 @@ def test_layers_of_clip_are_counted_from_one() -> None:
     assert one("--max_token_length 225").data["max_token_length"] == 225
     flux = import_words(["flux_train_network.py", "--max_token_length", "150"])
     assert "max_token_length" not in flux.data
+
+
+def test_captions_keep_their_markup_and_extension() -> None:
+    text = (
+        "--train_data_dir img --keep_tokens 2 --keep_tokens_separator ||| "
+        "--secondary_separator ;;; --enable_wildcard --shuffle_caption"
+    )
+    found = _words(text)
+    assert found.data["concepts"] == [
+        {
+            "path": "img",
+            "subfolder_repeats": True,
+            "enable_tag_shuffling": True,
+            "keep_tags_count": 2,
+            "keep_tags_separator": "|||",
+            "secondary_separator": ";;;",
+            "enable_wildcard": True,
+            # The default of sd-scripts.
+            "caption_extension": ".caption",
+        }
+    ]
+    assert not {"enable_wildcard", "keep_tokens_separator", "secondary_separator"} & {
+        entry.key for entry in found.report.differences
+    }
+    (concept,) = _data("--train_data_dir img --caption_extension txt")["concepts"]
+    assert "caption_extension" not in concept
 
 
 def test_class_tokens_are_the_caption_of_images_without_one(tmp_path: Path) -> None:

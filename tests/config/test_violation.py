@@ -133,6 +133,34 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         },
         "concepts.0.default_caption",
     ),
+    (
+        {
+            "concepts": [
+                {
+                    "path": "a",
+                    "prompt_source": "filename",
+                    "caption_extension": ".caption",
+                }
+            ]
+        },
+        "concepts.0.caption_extension",
+    ),
+    (
+        {"concepts": [{"path": "a", "keep_tags_separator": ","}]},
+        "concepts.0.keep_tags_separator",
+    ),
+    (
+        {
+            "concepts": [
+                {
+                    "path": "a",
+                    "keep_tags_separator": "||",
+                    "secondary_separator": "||",
+                }
+            ]
+        },
+        "concepts.0.secondary_separator",
+    ),
     # Of the file as a whole.
     ({"schema_version": 99}, "schema_version"),
     ({"extends": "no_such_preset"}, "extends"),

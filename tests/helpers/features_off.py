@@ -37,6 +37,7 @@ _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
 _CLIP = "tests/families/test_clip_settings.py::test_"
+_MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
 _SHAPES = (
@@ -175,6 +176,48 @@ OFF = (
         "config.importing.sd_training._clip_skip",
         Returns('left("is not supported")'),
         (f"{_IMPORTING}sd_scripts.py::test_layers_of_clip_are_counted_from_one",),
+    ),
+    Off(
+        _MARKUP,
+        "data.wildcards.with_choices",
+        Returns("text"),
+        (
+            f"{_DATA}caption_markup.py::"
+            "test_captions_are_those_of_sd_scripts_equally_often",
+        ),
+    ),
+    Off(
+        _MARKUP,
+        "data.caption_variants._is_split",
+        Returns("False"),
+        (
+            f"{_DATA}caption_markup.py::"
+            "test_captions_are_those_of_sd_scripts_equally_often",
+        ),
+    ),
+    Off(
+        _MARKUP,
+        "data.caption_variants.caption_at",
+        Returns("image.caption"),
+        (
+            f"{_TRAINING}varied_pictures.py::"
+            "test_a_run_with_wildcards_that_is_cut_ends_the_same[cached]",
+        ),
+    ),
+    Off(
+        _MARKUP,
+        "config.importing.sd_data._separator",
+        Returns('ignore("is not supported")'),
+        (f"{_IMPORTING}sd_scripts.py::test_captions_keep_their_markup_and_extension",),
+    ),
+    Off(
+        "caption extension",
+        "data.captions.read_caption",
+        Given("extension", "TEXT"),
+        (
+            f"{_DATA}caption_markup.py::test_captions_have_the_extension[.caption]",
+            f"{_TAB}test_captions_of_another_extension_are_edited",
+        ),
     ),
     Off(
         "captions of more than 75 tokens",

@@ -35,6 +35,33 @@ def test_a_run_cut_inside_a_pass_ends_the_same(
     assert_same_factors(whole, train(config, resume="last"))
 
 
+MARKUP = {
+    "enable_wildcard": True,
+    "keep_tags_separator": "|||",
+    "secondary_separator": ";;;",
+    "caption_extension": ".caption",
+}
+MARKED = "{thing|stuff}, {red|blue} ||| small;;;old, worn, {big|tiny}\nanother, line"
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["cached", "trained"])
+def test_a_run_with_wildcards_that_is_cut_ends_the_same(
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, trained: bool
+) -> None:
+    encoders = {"train_text_encoder": trained, "train_text_encoder_2": trained}
+    changes = {"concepts": with_concept(tmp_path, 0, **MARKUP), **encoders}
+    for path in (tmp_path / "shapes").glob("*.txt"):
+        path.with_suffix(".caption").write_text(MARKED)
+    whole = train(varied(tiny_sdxl, tmp_path, run_name="whole", **changes))
+    with stop_after(3, "stop"):
+        assert train(varied(tiny_sdxl, tmp_path, **changes)).interrupted
+    again = train(varied(tiny_sdxl, tmp_path, **changes), resume="last")
+    assert_same_factors(whole, again)
+    plain = {"concepts": with_concept(tmp_path, 0, caption_extension=".caption")}
+    other = train(varied(tiny_sdxl, tmp_path, run_name="plain", **plain, **encoders))
+    assert not same(whole, other)
+
+
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
     """Every batch that a run trained on."""

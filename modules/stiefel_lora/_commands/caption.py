@@ -57,6 +57,9 @@ def caption(
     exclude: Annotated[
         str, typer.Option("--exclude", metavar="TAGS", help="Tags to leave out: a,b.")
     ] = "",
+    extension: Annotated[
+        str, typer.Option("--extension", help="Extension of the caption files.")
+    ] = ".txt",
     device: Annotated[
         str, typer.Option("--device", help="Device: auto, cpu, cuda, mps or xpu.")
     ] = "auto",
@@ -81,12 +84,14 @@ def caption(
             device=device,
         )
         _check_folder(folder)
+        extension = _checked_extension(extension)
         files = find_captioner(model, download=download)
         done = caption_folder(
             folder,
             open_captioner(files, options),
             overwrite=overwrite,
             include_subdirectories=include_subdirectories,
+            extension=extension,
             report=lambda number, count, path, text: typer.echo(
                 f"{number}/{count} {path.name}: {text}"
             ),
@@ -100,6 +105,16 @@ def _check_folder(folder: Path) -> None:
 
     if not folder.is_dir():
         raise DataError(f"FOLDER: {folder} is not a folder.")
+
+
+def _checked_extension(text: str) -> str:
+    from .._exceptions import DataError
+    from ..config.caption_extension import with_dot
+
+    try:
+        return with_dot(text.strip())
+    except ValueError as error:
+        raise DataError(f"--extension: {error}, but got {text!r}.") from None
 
 
 def _summarize(done: Captioned) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import Concept
+from ..config.caption_extension import TEXT
 from ..data.caption_files import write_caption
 from ..data.folder import refuse, scan_with_problems
 from ..data.image_crop import whole_image
@@ -45,6 +46,7 @@ def caption_folder(
     *,
     overwrite: bool = False,
     include_subdirectories: bool = False,
+    extension: str = TEXT,
     report: Report = lambda *_: None,
 ) -> Captioned:
     """Write a caption file for each image of a folder.
@@ -57,6 +59,7 @@ def caption_folder(
         captioner: the model.
         overwrite: whether to replace existing captions.
         include_subdirectories: whether to include subfolders.
+        extension: extension of caption files.
         report: function that is called after each caption.
 
     Raises:
@@ -64,8 +67,11 @@ def caption_folder(
         OutputError: If a caption cannot be written.
     """
     concept = Concept(
-        path=folder.resolve(), include_subdirectories=include_subdirectories
+        path=folder.resolve(),
+        include_subdirectories=include_subdirectories,
+        caption_extension=extension,
     )
+    extension = concept.caption_extension
     found = scan_with_problems([concept])
     if not found.images:
         refuse(found.problems)
@@ -86,7 +92,7 @@ def caption_folder(
     taken: dict[Path, Path] = {}
     written = 0
     for number, path in enumerate(wanted, start=1):
-        file = path.with_suffix(".txt")
+        file = path.with_suffix(extension)
         if file in taken:
             without[path] = f"{file.name} is the caption of {taken[file].name}"
             continue
@@ -98,7 +104,7 @@ def caption_folder(
         if not text:
             without[path] = "the model recognized nothing"
             continue
-        write_caption(path, text)
+        write_caption(path, text, extension)
         taken[file] = path
         written += 1
         report(number, len(wanted), path, text)

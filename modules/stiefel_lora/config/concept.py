@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ._base import Count, Flag, FolderPath, Number, Text, broken_rule, setting
+from .caption_extension import TEXT, CaptionExtension
 from .variation import CaptionVariation, ImageVariation
 from .violation import Violation
 
@@ -80,6 +81,9 @@ class Concept(ImageVariation, CaptionVariation):
     prompt_path: FolderPath | None = setting(None, label="Prompt file")
     """Text file with one caption per line, for prompt_source concept."""
 
+    caption_extension: CaptionExtension = setting(TEXT, label="Caption extension")
+    """Extension of caption files, such as .caption, for prompt_source sample."""
+
     default_caption: Text | None = setting(
         None, label="Default caption", unset_means="an empty caption"
     )
@@ -91,7 +95,8 @@ class Concept(ImageVariation, CaptionVariation):
             _set_twice(self)
             or _numbered_twice(self)
             or _prompt_path_fits(self)
-            or _default_is_used(self)
+            or _captions_are_files(self)
+            or _separators_differ(self)
         )
         if found:
             raise broken_rule(found)
@@ -126,15 +131,31 @@ def _numbered_twice(concept: Concept) -> Violation | None:
     return None
 
 
-def _default_is_used(concept: Concept) -> Violation | None:
-    if concept.default_caption is None or concept.prompt_source == "sample":
+def _captions_are_files(concept: Concept) -> Violation | None:
+    if concept.prompt_source == "sample":
         return None
-    return Violation(
-        "default_caption",
-        f"has no effect if prompt_source is {concept.prompt_source!r}, because all "
-        "images have a caption",
-        "Set prompt_source to 'sample', or remove it",
-    )
+    for key, default in (("default_caption", None), ("caption_extension", TEXT)):
+        if getattr(concept, key) != default:
+            return Violation(
+                key,
+                f"has no effect if prompt_source is {concept.prompt_source!r}, because "
+                "captions are not read from a file for each image",
+                "Set prompt_source to 'sample', or remove it",
+            )
+    return None
+
+
+def _separators_differ(concept: Concept) -> Violation | None:
+    used = {concept.tag_delimiter: "tag_delimiter"}
+    for key in ("keep_tags_separator", "secondary_separator"):
+        text = getattr(concept, key)
+        if text in used:
+            return Violation(
+                key, f"{text!r} is also {used[text]}", "Use another text for one"
+            )
+        if text is not None:
+            used[text] = key
+    return None
 
 
 def _prompt_path_fits(concept: Concept) -> Violation | None:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ._base import Count, Flag, Number, StrictModel, setting
+from ._base import Count, Flag, Number, StrictModel, Text, setting
 
 __all__ = ["CaptionVariation", "ImageVariation"]
 
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Strength = Annotated[Number, Field(ge=0, le=1)]
+Separator = Annotated[Text, Field(min_length=1, max_length=10)]
 Variations = Annotated[Count, Field(ge=1, le=1000)]
 
 
@@ -31,6 +32,22 @@ class CaptionVariation(StrictModel):
     )
     """Number of tags at the beginning of a caption that are not shuffled or dropped."""
 
+    keep_tags_separator: Separator | None = setting(None, label="Keep tags separator")
+    """Text such as ||| in captions that replaces keep_tags_count: the tags in front of
+    it are not shuffled or dropped, nor are those after a second one. It is removed from
+    the caption.
+    """
+
+    secondary_separator: Separator | None = setting(None, label="Secondary separator")
+    """Text such as ;;; between tags that stay together when tags are shuffled or
+    dropped. It is then replaced by tag_delimiter.
+    """
+
+    enable_wildcard: Flag = setting(False, label="Wildcards")
+    """Replace {red|blue} in captions by one of the options at random, and use one of
+    the lines of a caption file at random. {{ and }} stand for braces.
+    """
+
     tag_dropout_probability: Probability = setting(0.0, label="Tag dropout")
     """Probability of dropping each tag."""
 
@@ -44,7 +61,7 @@ class CaptionVariation(StrictModel):
     text_variations: Variations | None = setting(
         None,
         label="Text variations",
-        unset_means="8 with shuffled or dropped tags, else 1",
+        unset_means="8 with wildcards, or shuffled or dropped tags, else 1",
     )
     """Number of versions of each caption that are encoded and used in turn. Empty
     captions of caption dropout are not included.

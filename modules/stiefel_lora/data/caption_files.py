@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import DataError, OutputError
+from ..config.caption_extension import TEXT
 from ..files.atomic import atomic_write
 from .caption_edits import Edit
 from .captions import read_caption
@@ -39,11 +40,12 @@ class Change:
     image: Path
     before: str
     after: str
+    extension: str = TEXT
 
     @property
     def path(self) -> Path:
         """Return the caption file."""
-        return self.image.with_suffix(".txt")
+        return self.image.with_suffix(self.extension)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,24 +57,26 @@ class Undone:
     """Caption files that were changed since the edit and are therefore kept."""
 
 
-def write_caption(image: Path, text: str) -> bool:
+def write_caption(image: Path, text: str, extension: str = TEXT) -> bool:
     """Write the caption file of an image. Return whether the text has changed.
 
     Raises:
         OutputError: If the file cannot be written. An existing file is not changed.
     """
     try:
-        before = read_caption(image)
+        before = read_caption(image, extension=extension)
     except DataError:
         before = None
     after = text.strip()
     if after == (before or ""):
         return False
-    _write(image.with_suffix(".txt"), _encoded(after))
+    _write(image.with_suffix(extension), _encoded(after))
     return True
 
 
-def changes_by(edit: Edit, captions: Mapping[Path, str]) -> list[Change]:
+def changes_by(
+    edit: Edit, captions: Mapping[Path, str], extension: str = TEXT
+) -> list[Change]:
     """Compute the changes that an edit makes, without writing them.
 
     Images whose names only differ in the suffix share a caption file, which is edited
@@ -81,10 +85,11 @@ def changes_by(edit: Edit, captions: Mapping[Path, str]) -> list[Change]:
     Args:
         edit: the edit.
         captions: captions by image, "" for images without one.
+        extension: extension of caption files.
     """
     found: dict[Path, Change] = {}
     for image, before in captions.items():
-        change = Change(image, before, edit(before).strip())
+        change = Change(image, before, edit(before).strip(), extension)
         if change.after != before:
             found.setdefault(change.path, change)
     return list(found.values())
@@ -127,13 +132,14 @@ def apply_changes(changes: Sequence[Change], title: str, journal: Path) -> None:
         raise
 
 
-def contents(images: Iterable[Path]) -> dict[Path, bytes | None]:
+def contents(images: Iterable[Path], extension: str = TEXT) -> dict[Path, bytes | None]:
     """Read the caption files of images, before a program changes them.
 
     Raises:
         OutputError: If a file cannot be read.
     """
-    return {path: _content(path) for path in {i.with_suffix(".txt") for i in images}}
+    files = {image.with_suffix(extension) for image in images}
+    return {path: _content(path) for path in files}
 
 
 def record_changes(
@@ -149,7 +155,7 @@ def record_changes(
     Raises:
         OutputError: If a file cannot be read or written.
     """
-    after = contents(before)
+    after = {path: _content(path) for path in before}
     entries = [
         {
             "path": str(path),

@@ -1,4 +1,4 @@
-"""Augmentation of captions: shuffling and dropping of tags, and caption dropout.
+"""Augmentation of captions: wildcards, shuffled and dropped tags, caption dropout.
 
 It depends only on the image and the number of times it was used, so that resuming is
 exact.
@@ -7,16 +7,24 @@ exact.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..config.trigger import has_trigger
 from .caption_edits import tags_of
+from .wildcards import with_choices
 
 if TYPE_CHECKING:
     from ..config import Concept
     from .folder import CaptionedImage
 
-__all__ = ["caption_at", "caption_variants", "is_dropped", "variation_count"]
+__all__ = [
+    "caption_at",
+    "caption_variants",
+    "is_dropped",
+    "plain_caption",
+    "variation_count",
+]
 
 _VARIATIONS, _MOST_LINES = 8, 64
 
@@ -27,7 +35,8 @@ def variation_count(concept: Concept, captions: int) -> int:
         return concept.text_variations
     if concept.enable_tag_shuffling or concept.tag_dropout_probability:
         return _VARIATIONS
-    return min(captions, _MOST_LINES)
+    lines = min(captions, _MOST_LINES)
+    return max(_VARIATIONS, lines) if concept.enable_wildcard else lines
 
 
 def is_dropped(image: CaptionedImage, number: int) -> bool:
@@ -38,24 +47,75 @@ def is_dropped(image: CaptionedImage, number: int) -> bool:
 
 def caption_at(image: CaptionedImage, number: int) -> str:
     """Return version ``number`` of the caption of an image, without caption dropout."""
-    captions, concept = image.captions, image.concept
-    caption = captions[number % len(captions)]
-    if not concept.enable_tag_shuffling and not concept.tag_dropout_probability:
-        return caption
-    tags = tags_of(caption, concept.tag_delimiter)
-    # Seeded by the text: equal captions share their cached variants.
-    chance = random.Random(f"{caption}/{number}")
+    caption = image.captions[number % len(image.captions)]
+    if image.concept.enable_wildcard:
+        # Seeded by the text: equal captions share their cached variants.
+        choice = random.Random(f"wildcards {caption}/{number}").choice
+        caption = with_choices(caption, choice)
+    return _arranged(caption, image, random.Random(f"{caption}/{number}"))
+
+
+def plain_caption(image: CaptionedImage, caption: str | None = None) -> str:
+    """Return a caption without variation: the first options, and all tags in order.
+
+    Args:
+        image: image with its captions.
+        caption: one of its captions. The default is the first one.
+    """
+    caption = image.caption if caption is None else caption
+    if image.concept.enable_wildcard:
+        caption = with_choices(caption, lambda options: options[0])
+    return _arranged(caption, image, None)
+
+
+def _arranged(caption: str, image: CaptionedImage, chance: random.Random | None) -> str:
+    """Shuffle and drop tags if there is a generator, and replace separators."""
+    concept = image.concept
+    delimiter = concept.tag_delimiter
+    varied = concept.enable_tag_shuffling or concept.tag_dropout_probability
+    if (chance and varied) or _is_split(caption, concept):
+        blank = "" if delimiter.isspace() else " "
+        caption = f"{delimiter}{blank}".join(_tags(caption, image, chance))
+    if concept.secondary_separator is not None:
+        caption = caption.replace(concept.secondary_separator, delimiter)
+    return caption
+
+
+def _tags(
+    caption: str, image: CaptionedImage, chance: random.Random | None
+) -> list[str]:
+    concept = image.concept
+    kept, others, end = _parts_of(caption, concept)
     # The trigger word comes first, and keep_tags_count counts the caption's own tags.
-    front = [tag for tag in tags if _is_trigger(tag, image)]
-    tags = [tag for tag in tags if tag not in front] if front else tags
-    kept, others = tags[: concept.keep_tags_count], tags[concept.keep_tags_count :]
-    kept = [*front, *kept]
-    if concept.enable_tag_shuffling:
+    front = [tag for tag in (*kept, *others, *end) if _is_trigger(tag, image)]
+    if front:
+        kept, others, end = _parts_of(caption, concept, without=front)
+    if chance and concept.enable_tag_shuffling:
         chance.shuffle(others)
-    rate = concept.tag_dropout_probability
-    kept += [tag for tag in others if not (rate and chance.random() < rate)]
-    blank = "" if concept.tag_delimiter.isspace() else " "
-    return f"{concept.tag_delimiter}{blank}".join(kept)
+    rate = concept.tag_dropout_probability if chance else 0
+    drawn = [tag for tag in others if not (chance and rate and chance.random() < rate)]
+    return [*front, *kept, *drawn, *end]
+
+
+def _is_split(caption: str, concept: Concept) -> bool:
+    separator = concept.keep_tags_separator
+    return separator is not None and separator in caption
+
+
+def _parts_of(
+    caption: str, concept: Concept, without: Collection[str] = ()
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the tags that are kept first, those that vary, and those kept last."""
+
+    def tags(text: str) -> list[str]:
+        return [t for t in tags_of(text, concept.tag_delimiter) if t not in without]
+
+    if not _is_split(caption, concept):
+        found, count = tags(caption), concept.keep_tags_count
+        return found[:count], found[count:], []
+    first, _, rest = caption.partition(str(concept.keep_tags_separator))
+    middle, _, last = rest.partition(str(concept.keep_tags_separator))
+    return tags(first), tags(middle), tags(last)
 
 
 def _is_trigger(tag: str, image: CaptionedImage) -> bool:

@@ -12,6 +12,7 @@ from typing import Protocol
 from .._exceptions import DataError
 from .._text import is_text, not_text, read_text
 from .._wording import counted
+from ..config.caption_extension import TEXT
 
 __all__ = [
     "CaptionSource",
@@ -43,6 +44,9 @@ class CaptionSource(Protocol):
     def prompt_source(self) -> str: ...  # noqa: D102
 
     @property
+    def caption_extension(self) -> str: ...  # noqa: D102
+
+    @property
     def prompt_path(self) -> Path | None: ...  # noqa: D102
 
 
@@ -61,6 +65,7 @@ def captions_of(
             The captions of its images are empty.
         files: all files of the folders, including captions in ``.TXT``.
     """
+    extension = concept.caption_extension
     if concept.prompt_source == "filename":
         return [_name_of(image, problems) for image in images]
     if concept.prompt_source == "concept":
@@ -74,10 +79,10 @@ def captions_of(
         {Path(concept.path), *(image.parent for image in images)}, problems
     )
     found: list[Captions | None] = []
-    odd = _in_other_case(files)
+    odd = _in_other_case(files, extension)
     for image in images:
         try:
-            text = read_caption(image, odd)
+            text = read_caption(image, odd, extension)
         except DataError as error:
             problems[image] = str(error)
             text = ""
@@ -106,7 +111,9 @@ def _listed_in_any(folders: set[Path], problems: dict[Path, str]) -> dict[Path, 
     return listed
 
 
-def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | None:
+def read_caption(
+    image: Path, odd: Mapping[Path, Path] | None = None, extension: str = TEXT
+) -> str | None:
     """Read the caption file of an image, or return None if there is none.
 
     Args:
@@ -114,6 +121,7 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
         odd: caption files with an uppercase suffix (``.TXT``), by their lowercase name.
             By default, the folder is searched. A file with a lowercase suffix takes
             precedence.
+        extension: extension of caption files.
 
     Raises:
         DataError: If the file is not valid UTF-8, or in the encoding of its byte order
@@ -121,25 +129,28 @@ def read_caption(image: Path, odd: Mapping[Path, Path] | None = None) -> str | N
     """
     # By its name first: a list of the folder for every image would take time that grows
     # with the square of their number.
-    path = image.with_suffix(".txt")
+    path = image.with_suffix(extension)
     try:
         return _read(path, "caption").strip()
     except FileNotFoundError:
         pass
     if odd is None:
-        odd = _in_other_case(Path(path.parent, name) for name in _names_in(path.parent))
+        names = (Path(path.parent, name) for name in _names_in(path.parent))
+        odd = _in_other_case(names, extension)
     try:
         return _read(odd[path], "caption").strip() if path in odd else None
     except FileNotFoundError:
         return None
 
 
-def _in_other_case(files: Iterable[Path]) -> dict[Path, Path]:
-    """Return files with an uppercase suffix (``.TXT``), by their lowercase name."""
+def _in_other_case(files: Iterable[Path], extension: str) -> dict[Path, Path]:
+    """Return files with an uppercase suffix (``.TXT``), by the name of the others."""
     found: dict[Path, Path] = {}
     for path in files:
-        if path.suffix != ".txt" and path.suffix.lower() == ".txt":
-            found.setdefault(path.with_suffix(".txt"), path)
+        ending = path.name[-len(extension) :]
+        if ending != extension and ending.lower() == extension.lower():
+            usual = path.name.removesuffix(ending) + extension
+            found.setdefault(path.with_name(usual), path)
     return found
 
 
@@ -151,7 +162,10 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def unread_captions(
-    uncaptioned: Iterable[Path], files: Iterable[Path], folder: Path
+    uncaptioned: Iterable[Path],
+    files: Iterable[Path],
+    folder: Path,
+    extension: str = TEXT,
 ) -> Iterator[str]:
     """Return messages about unused text files next to images without a caption.
 
@@ -159,20 +173,21 @@ def unread_captions(
         uncaptioned: images without a caption.
         files: all files of the folders.
         folder: name of the folder in messages.
+        extension: extension of caption files.
     """
     by_name: dict[Path, list[str]] = {}
     for path in files:
         ending = path.suffix.lower()
-        if ending in _OTHER_ENDINGS or ending == ".txt":
+        if ending in _OTHER_ENDINGS or ending in (TEXT, extension.lower()):
             by_name.setdefault(path.with_suffix(""), []).append(ending)
     found: list[tuple[Path, str]] = []
     for image in uncaptioned:
         # Beside "cat.jpg": "cat.caption", "cat.jpg.txt", "cat.txt.txt".
         endings = [
             infix + ending
-            for infix in ("", image.suffix, ".txt")
+            for infix in ("", image.suffix, extension)
             for ending in by_name.get(image.with_suffix(infix), [])
-            if infix or ending != ".txt"
+            if infix or ending != extension.lower()
         ]
         found += [(image, ending) for ending in endings[:1]]
     if found:
@@ -184,7 +199,7 @@ def unread_captions(
         yield (
             f"{folder}: {counted(len(found), one, many)}, which is not used: "
             f"{named}. Rename the caption of {image.name} to "
-            f"{image.with_suffix('.txt').name}."
+            f"{image.with_suffix(extension).name}."
         )
 
 

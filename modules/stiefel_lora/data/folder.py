@@ -193,7 +193,9 @@ def _add_files(files: _Files, concept: Concept, found: _Found) -> int:
         found.remarks.append(
             f"{concept.path}: {counted(len(bare), one, many)} the caption {default!r}."
         )
-    found.remarks += unread_captions(bare, files.seen, concept.path)
+    found.remarks += unread_captions(
+        bare, files.seen, concept.path, concept.caption_extension
+    )
     for path, captions in zip(files.images, texts, strict=True):
         found.images.append(
             CaptionedImage(path, captions or (default,), concept, masks.get(path))

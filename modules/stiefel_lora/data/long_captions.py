@@ -6,10 +6,11 @@ This module does not import torch. The tokenizer is that of the caller.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .._wording import counted
+from .caption_variants import caption_variants, plain_caption
 from .folder import CaptionedImage
 
 __all__ = ["LongCaptions", "long_captions"]
@@ -74,7 +75,7 @@ def long_captions(
     texts = [
         (image.path, text)
         for image in images
-        for text in image.captions
+        for text in _texts(image)
         if len(text.encode("utf-8", "surrogatepass")) > limit
     ]
     if not texts:
@@ -84,3 +85,10 @@ def long_captions(
         if number > limit:
             found[path] = max(number, found.get(path, 0))
     return LongCaptions(limit, found)
+
+
+def _texts(image: CaptionedImage) -> Iterable[str]:
+    """Return the captions as they are used. Shuffled tags have the same length."""
+    if image.concept.enable_wildcard:
+        return caption_variants(image)
+    return (plain_caption(image, text) for text in image.captions)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Buckets, buckets_of
-from .caption_variants import caption_at, is_dropped, variation_count
+from .caption_variants import caption_at, is_dropped, plain_caption, variation_count
 from .framing import cover_frame
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Plan:
             number: number of times that the image was used before.
         """
         if not self.varied:
-            return image.caption
+            return plain_caption(image)
         if is_dropped(image, number):
             return ""
         if self.encodes_text:

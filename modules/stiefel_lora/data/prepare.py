@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .caption_variants import caption_variants
+from .caption_variants import caption_variants, plain_caption
 from .encoded import EncodedSet
 from .encoder import Encoder, encode_caption
 from .entry import Entry
@@ -58,7 +58,7 @@ def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> Entry:
     found.prepare(entry)
     if not plan.encodes_text:
         return entry
-    texts = caption_variants(image) if plan.varied else [image.caption]
+    texts = caption_variants(image) if plan.varied else [plain_caption(image)]
     for text in texts:
         found.encoder.prepare_caption(text)
     return entry

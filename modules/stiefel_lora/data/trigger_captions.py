@@ -7,6 +7,7 @@ import dataclasses
 from .._wording import counted
 from ..config.trigger import PLACEHOLDER, with_trigger
 from .folder import CaptionedImage, Scan
+from .wildcards import lines_of
 
 __all__ = ["add_trigger"]
 
@@ -38,10 +39,15 @@ def add_trigger(scan: Scan, word: str | None) -> Scan:
 def _with_word(image: CaptionedImage, word: str | None) -> CaptionedImage:
     # Regularization images stand for the model without the word. A placeholder in
     # their captions is there on purpose.
-    texts = tuple(
-        text
-        if image.concept.is_reg and PLACEHOLDER not in text
-        else with_trigger(text, word, image.concept.tag_delimiter)
-        for text in image.captions
-    )
+    concept = image.concept
+
+    def named(text: str) -> str:
+        if concept.is_reg and PLACEHOLDER not in text:
+            return text
+        # With wildcards, one of the lines is used.
+        lines = lines_of(text) if concept.enable_wildcard else [text]
+        changed = [with_trigger(line, word, concept.tag_delimiter) for line in lines]
+        return "\n".join(changed) or with_trigger("", word)
+
+    texts = tuple(map(named, image.captions))
     return dataclasses.replace(image, captions=texts, trigger=word or "")

@@ -16,6 +16,7 @@ from .. import __version__
 from ..adapters import alpha_of, base_lengths, magnitude_of, row_lengths
 from ..data.balance import rates_of
 from ..data.buckets import Size
+from ..data.caption_variants import plain_caption
 from ..data.folder import CaptionedImage
 from ..data.prepare import EncodedSet
 from ..families.catalogue import record_of
@@ -330,7 +331,7 @@ def _folder(members: list[tuple[CaptionedImage, Fraction]]) -> LearnedFolder:
     image, rate = members[0]
     return LearnedFolder(
         name=image.concept.path.name,
-        captions=[image.caption for image, _ in members],
+        captions=[plain_caption(image) for image, _ in members],
         repeats=float(rate),
         is_reg=image.concept.is_reg,
         tag_delimiter=image.concept.tag_delimiter,

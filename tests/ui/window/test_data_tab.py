@@ -481,6 +481,25 @@ def test_captions_are_written_by_a_model_and_undone(open_data, qtbot, tmp_path):
     assert (folder / "01.txt").read_text() == "red thing\n"
 
 
+def test_captions_of_another_extension_are_edited(open_data, tmp_path):
+    folder = make_images(tmp_path / "p", count=2)
+    (folder / "00.caption").write_text("own 0")
+    (folder / "00.txt").write_text("not this one")
+    data = open_data(folder, caption_extension=".caption").data
+    assert data.caption.toPlainText() == "own 0"
+    write(data, "changed")
+    data.save_caption()
+    assert (folder / "00.caption").read_text() == "changed\n"
+    assert (folder / "00.txt").read_text() == "not this one"
+    assert data.editor.note.text() == "Saved 00.caption."
+    found = data.tools._ask()
+    assert found.extension == ".caption"
+    data.tools.rename_tag("changed", "new")
+    assert (folder / "00.caption").read_text() == "new\n"
+    dialog = data.tools.captioner()
+    assert "--extension .caption" in " ".join(dialog.request().command())
+
+
 def test_an_error_of_the_captioner_is_shown(open_data, qtbot, tmp_path, monkeypatch):
     folder = make_images(tmp_path / "p", count=1)
     data = open_data(folder, include_subdirectories=True).data

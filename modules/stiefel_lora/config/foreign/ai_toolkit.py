@@ -10,6 +10,7 @@ KEYS = {
     "alpha": "lora_alpha",
     "arch": "model_type",
     "attention_backend": "attention_mechanism",
+    "caption_ext": "concepts.caption_extension",
     "conv": "conv_rank",
     "dataset_path": "concepts.path",
     "disable_sampling": "sample_every",
@@ -70,7 +71,7 @@ WITHOUT = {
         merge_network_on_save_strength start_step
     """,
     why.CAPTIONS: """
-        caption_ext caption_type prompt_dropout_prob random_triggers random_triggers_max
+        caption_type prompt_dropout_prob random_triggers random_triggers_max
         replacements short_and_long_captions use_short_captions
     """,
     why.AUGMENTATION: """

@@ -46,7 +46,7 @@ BUCKETS = (
 )
 CACHE = "the cache in cache_dir is updated automatically when files change"
 CAPTIONS = (
-    "captions are read from .txt files or metadata.jsonl, and trigger_word is prepended"
+    "captions are read from text files or metadata.jsonl, and trigger_word is prepended"
 )
 CHECKPOINTS = (
     "checkpoints are written every checkpoint_every and limited by keep_checkpoints"

@@ -14,6 +14,7 @@ KEYS = {
     "cache_latents": "latent_caching",
     "cache_latents_to_disk": "latent_caching",
     "caption_dropout_every_n_epochs": "concepts.caption_dropout_rate",
+    "caption_extention": "concepts.caption_extension",
     "caption_prefix": "trigger_word",
     "caption_separator": "concepts.tag_delimiter",
     "caption_tag_dropout_rate": "concepts.tag_dropout_probability",
@@ -37,6 +38,7 @@ KEYS = {
     "huber_c": "huber_delta",
     "image_dir": "concepts.path",
     "keep_tokens": "concepts.keep_tags_count",
+    "keep_tokens_separator": "concepts.keep_tags_separator",
     "logging_dir": "output_dir",
     "logit_mean": "noising_bias",
     "logit_std": "noising_weight",
@@ -117,8 +119,7 @@ WITHOUT = {
         "network_train_text_encoder_only"
     ),
     why.CAPTIONS: """
-        caption_extension caption_extention caption_suffix enable_wildcard in_json
-        keep_tokens_separator metadata_file secondary_separator
+        caption_suffix in_json metadata_file
         token_warmup_min token_warmup_step weighted_captions
     """,
     why.TEXT_LAYERS: "apply_t5_attn_mask",

@@ -22,9 +22,9 @@ def _resolution(scope: Scope, value: Any) -> Result:
 
 
 def _caption(scope: Scope, value: Any) -> Result:
-    if str(value).lstrip(".") == "txt":
-        return left("captions are read from .txt files", matters=False)
-    return left(f"captions are read from .txt files. Rename the {value} files")
+    found = str(value) if str(value).startswith(".") else f".{value}"
+    sets = {"caption_extension": found}
+    return took("caption_extension", found) if found == value else turned("", sets)
 
 
 def _caching(scope: Scope, value: Any) -> Result:

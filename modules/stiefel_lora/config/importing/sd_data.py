@@ -31,9 +31,18 @@ _HIGHEST_RATIO = 16.0
 
 
 def _extension(scope: Scope, value: Any) -> Result:
-    if str(value).lstrip(".") == "txt":
-        return left("captions are read from .txt files", matters=False)
-    return left(f"captions are read from .txt files. Rename the {value} files")
+    found = str(value) if str(value).startswith(".") else f".{value}"
+    sets = {"caption_extension": found}
+    return took("caption_extension", found) if found == value else turned("", sets)
+
+
+def _separator(key: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        if not value:
+            return left("has no effect with this value", matters=False)
+        return took(key, str(value))
+
+    return rule
 
 
 def _crop(scope: Scope, value: Any) -> Result:
@@ -74,18 +83,18 @@ SUBSET: dict[str, Rule] = {
     "conditioning_data_dir": ignore(why.CONDITIONS),
     "custom_attributes": ignore("it does not affect training", matters=False),
     "dataset_repeats": take("repeats", int),
-    "enable_wildcard": ignore(why.CAPTIONS),
+    "enable_wildcard": take("enable_wildcard", bool),
     "face_crop_aug_range": ignore(why.AUGMENTATION),
     "flip_aug": take("enable_random_flip", bool),
     "image_dir": take("path", str),
     "is_reg": take("is_reg", bool),
     "keep_tokens": take("keep_tags_count", int),
-    "keep_tokens_separator": ignore(why.CAPTIONS),
+    "keep_tokens_separator": _separator("keep_tags_separator"),
     "metadata_file": ignore(why.SOURCES),
     "num_repeats": take("repeats", int),
     "random_crop": _crop,
     "resize_interpolation": ignore(why.AUGMENTATION),
-    "secondary_separator": ignore(why.CAPTIONS),
+    "secondary_separator": _separator("secondary_separator"),
     "shuffle_caption": take("enable_tag_shuffling", bool),
     "token_warmup_min": ignore("is only used with token_warmup_step", matters=False),
     "token_warmup_step": ignore(why.CAPTIONS),

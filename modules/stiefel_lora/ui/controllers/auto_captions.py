@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ..._install import install_command
+from ...config.caption_extension import TEXT
 
 __all__ = ["CaptionRequest", "missing_tagger", "progress_in"]
 
@@ -25,6 +26,7 @@ class CaptionRequest:
     threshold: float = 0.35
     character_threshold: float = 0.85
     exclude: str = ""
+    extension: str = TEXT
 
     def command(self) -> list[str]:
         """Return the program and its arguments."""
@@ -39,6 +41,7 @@ class CaptionRequest:
             *("--threshold", f"{self.threshold:g}"),
             *("--character-threshold", f"{self.character_threshold:g}"),
             *("--exclude", self.exclude),
+            *("--extension", self.extension),
             *(flag for flag, wanted in flags.items() if wanted),
         ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..._exceptions import DataError, OutputError
 from ...config import Concept
+from ...config.caption_extension import TEXT
 from ...data.captions import read_caption
 from ...data.folder import CaptionedImage, scan_with_problems
 from ...data.walking import walk
@@ -82,21 +83,21 @@ def places_of(concepts: Iterable[Concept]) -> list[Path]:
     return found
 
 
-def caption_of(image: Path) -> tuple[str | None, str]:
+def caption_of(image: Path, extension: str = TEXT) -> tuple[str | None, str]:
     """Read a caption file. Return the text (None if missing) and an error message."""
     try:
-        return read_caption(image), ""
+        return read_caption(image, extension=extension), ""
     except DataError as error:
         return None, str(error)
 
 
-def keep_other(image: Path) -> None:
+def keep_other(image: Path, extension: str = TEXT) -> None:
     """Copy the caption file of an image, if there is one, to a ``.bak`` file.
 
     Raises:
         OutputError: If the file cannot be copied.
     """
-    path = image.with_suffix(".txt")
+    path = image.with_suffix(extension)
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ...config.caption_extension import TEXT
 from ..controllers.auto_captions import CaptionRequest, missing_tagger, progress_in
 from .basics import Note, PathLine
 from .command_process import CommandProcess
@@ -41,16 +42,24 @@ class AutoCaptionDialog(QDialog):
         folder: folder with the images.
         deep: whether subfolders are included.
         parent: window of the dialog.
+        extension: extension of caption files.
     """
 
     changed = Signal()
     last_model = ""
     """Model of the last dialog of this session."""
 
-    def __init__(self, folder: Path, deep: bool, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        deep: bool,
+        parent: QWidget | None = None,
+        *,
+        extension: str = TEXT,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle(f"Write captions: {folder.name}")
-        self._folder, self._deep = folder, deep
+        self._folder, self._deep, self._extension = folder, deep, extension
         self.model = PathLine(AutoCaptionDialog.last_model)
         self.model.setPlaceholderText(f"folder, or a name such as {_EXAMPLE}")
         self.model.textChanged.connect(self._allow)
@@ -96,6 +105,7 @@ class AutoCaptionDialog(QDialog):
             threshold=self.threshold.value(),
             character_threshold=self.character.value(),
             exclude=self.exclude.text().strip(),
+            extension=self._extension,
         )
 
     def reject(self) -> None:

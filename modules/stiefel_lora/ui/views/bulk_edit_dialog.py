@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from ..._wording import counted
+from ...config.caption_extension import TEXT
 from ...data.caption_edits import Edit, appended, prepended, replaced, trigger_added
 from ...data.caption_files import Change, changes_by
 from .basics import Combo, Note
@@ -46,6 +47,7 @@ class BulkEditDialog(QDialog):
         trigger: trigger word of the settings, or "".
         delimiter: separator of tags.
         parent: window of the dialog.
+        extension: extension of caption files.
     """
 
     def __init__(
@@ -54,10 +56,13 @@ class BulkEditDialog(QDialog):
         trigger: str,
         delimiter: str,
         parent: QWidget | None = None,
+        *,
+        extension: str = TEXT,
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Edit captions")
         self._scopes, self._delimiter = scopes, delimiter
+        self._extension = extension
         self.changes: list[Change] = []
         """Changes of the captions that the edit makes."""
 
@@ -119,7 +124,7 @@ class BulkEditDialog(QDialog):
         ):
             self.form.setRowVisible(widget, kind in kinds)
         edit, captions = self._edit(), self._scopes[self.scope.currentText()]
-        self.changes = changes_by(edit, captions) if edit else []
+        self.changes = changes_by(edit, captions, self._extension) if edit else []
         self.table.setRowCount(min(_MOST, len(self.changes)))
         for row, change in enumerate(self.changes[:_MOST]):
             texts = (change.path.name, change.before, change.after)

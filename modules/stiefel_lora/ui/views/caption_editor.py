@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from ..._exceptions import OutputError
+from ...config.caption_extension import TEXT
 from ...data.caption_files import write_caption
 from ..controllers.image_captions import caption_of, keep_other
 from .basics import Note
@@ -64,6 +65,7 @@ class CaptionEditor(QWidget):
         self.keep.clicked.connect(self._keep)
         self.take = QPushButton("Use the file")
         self.take.clicked.connect(self._take)
+        self.extension = TEXT
         self._on_disk: str | None = None
         self._locked = False
         self._timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
@@ -105,7 +107,7 @@ class CaptionEditor(QWidget):
         """Show a caption file that another program has changed."""
         if self.path is None or self._locked:
             return
-        text, _ = caption_of(self.path)
+        text, _ = caption_of(self.path, self.extension)
         if text == self._on_disk:
             return
         if self.is_edited:
@@ -123,7 +125,7 @@ class CaptionEditor(QWidget):
         self._timer.stop()
         if self.path is None or not self.is_edited:
             return True
-        text, _ = caption_of(self.path)
+        text, _ = caption_of(self.path, self.extension)
         if text != self._on_disk:
             self._ask(True)
             return False
@@ -135,7 +137,7 @@ class CaptionEditor(QWidget):
         if self.save() or self.path is None:
             return
         try:
-            keep_other(self.path)
+            keep_other(self.path, self.extension)
         except OutputError as error:
             self.note.say(str(error), ERROR)
             return
@@ -148,18 +150,18 @@ class CaptionEditor(QWidget):
 
     def _write(self, path: Path) -> None:
         try:
-            write_caption(path, self.caption.toPlainText())
+            write_caption(path, self.caption.toPlainText(), self.extension)
         except OutputError as error:
             self.note.say(str(error), ERROR)
             return
         self.caption.document().setModified(False)
-        self._on_disk, _ = caption_of(path)
+        self._on_disk, _ = caption_of(path, self.extension)
         self._ask(False)
-        self.note.say(f"Saved {path.with_suffix('.txt').name}.", QUIET)
+        self.note.say(f"Saved {path.with_suffix(self.extension).name}.", QUIET)
         self.saved.emit(path)
 
     def _show_caption(self, path: Path, caption: str, locked: str) -> None:
-        self._on_disk, wrong = caption_of(path)
+        self._on_disk, wrong = caption_of(path, self.extension)
         text = caption if self._on_disk is None else self._on_disk
         self._show_text(text, enabled=not wrong and not locked)
         missing = "" if text else _MISSING
@@ -179,7 +181,7 @@ class CaptionEditor(QWidget):
         self.keep.setVisible(wanted)
         self.take.setVisible(wanted)
         if wanted and self.path is not None:
-            name = self.path.with_suffix(".txt").name
+            name = self.path.with_suffix(self.extension).name
             self.note.say(
                 f"Another program changed {name} while you edited the caption.", REMARK
             )

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ..._exceptions import OutputError
 from ..._wording import counted
+from ...config.caption_extension import TEXT
 from ...data.caption_edits import removed_tag, renamed_tag
 from ...data.caption_files import (
     Change,
@@ -40,6 +41,9 @@ class EditableCaptions:
     folder: Path
     deep: bool
     """Whether subfolders are included."""
+
+    extension: str = TEXT
+    """Extension of caption files."""
 
     @property
     def all(self) -> Mapping[Path, str]:
@@ -95,14 +99,15 @@ class CaptionTools(QWidget):
         """Remove a tag from all captions."""
         captions = self._ask()
         edit = removed_tag(tag, captions.delimiter)
-        self.write(changes_by(edit, captions.all), f"Remove the tag {tag!r}")
+        changes = changes_by(edit, captions.all, captions.extension)
+        self.write(changes, f"Remove the tag {tag!r}")
 
     def rename_tag(self, tag: str, name: str) -> None:
         """Rename a tag in all captions."""
         captions = self._ask()
         edit = renamed_tag(tag, name, captions.delimiter)
         title = f"Rename the tag {tag!r} to {name!r}"
-        self.write(changes_by(edit, captions.all), title)
+        self.write(changes_by(edit, captions.all, captions.extension), title)
 
     def write(self, changes: Sequence[Change], title: str) -> None:
         """Write changed captions."""
@@ -116,7 +121,13 @@ class CaptionTools(QWidget):
 
     def _open(self) -> None:
         found = self._ask()
-        dialog = BulkEditDialog(found.scopes, found.trigger, found.delimiter, self)
+        dialog = BulkEditDialog(
+            found.scopes,
+            found.trigger,
+            found.delimiter,
+            self,
+            extension=found.extension,
+        )
         if dialog.exec():
             self.write(dialog.changes, dialog.title)
 
@@ -124,18 +135,20 @@ class CaptionTools(QWidget):
         """Create the dialog that writes captions with a model."""
         found = self._ask()
         try:
-            before = contents(found.all)
+            before = contents(found.all, found.extension)
         except OutputError as error:
             self.failed.emit(str(error))
             return None
-        dialog = AutoCaptionDialog(found.folder, found.deep, self)
+        dialog = AutoCaptionDialog(
+            found.folder, found.deep, self, extension=found.extension
+        )
 
         def record() -> None:
             nonlocal before
             try:
                 title = "captions written by a model"
                 count = record_changes(before, title, _journal())
-                before = contents(before)
+                before = contents(found.all, found.extension)
             except OutputError as error:
                 self.failed.emit(str(error))
                 return

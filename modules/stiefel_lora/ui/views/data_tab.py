@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from ...config import Concept, TrainConfig
+from ...config.caption_extension import TEXT
 from ...data import buckets_of
 from ..controllers.image_captions import Shelf, open_shelf, places_of
 from ..controllers.survey import Survey, by_path
@@ -235,7 +236,9 @@ class DataTab(QSplitter):
 
     def _watch(self) -> None:
         images = list(self._shelf.captions)
-        texts = [image.with_suffix(".txt") for image in images]
+        concept = self._concept()
+        extension = concept.caption_extension if concept else TEXT
+        texts = [image.with_suffix(extension) for image in images]
         # The files that are edited most come first: the number of watches is limited.
         self._watcher.watch(places_of(self._concepts), [*texts, *images])
 
@@ -325,6 +328,8 @@ class DataTab(QSplitter):
             self.editor.show_image(None)
         else:
             caption = self._shelf.captions[path]
+            concept = self._concept()
+            self.editor.extension = concept.caption_extension if concept else TEXT
             self.editor.show_image(path, caption, self._shelf.locked)
         self._show_training()
 
@@ -371,6 +376,7 @@ class DataTab(QSplitter):
             concept.tag_delimiter,
             concept.path,
             concept.include_subdirectories or concept.subfolder_repeats,
+            concept.caption_extension,
         )
 
     def _edited(self, text: str) -> None:
