@@ -96,8 +96,9 @@ def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
     from ..files.atomic import atomic_write
     from ..files.tools.inspection_page import inspection_page
     from ..files.tools.output_path import check_output
+    from ..files.tools.save_lora import Lineage
 
-    inputs = [report.file.path for report in reports]
+    inputs = Lineage([report.file for report in reports], "").inputs
     place = check_output(
         page, inputs, overwrite=overwrite, option="--html", suffix=".html"
     )

@@ -56,6 +56,7 @@ def write_streamed(
     specs: Mapping[str, Spec],
     make: Callable[[str], Tensor],
     metadata: Mapping[str, str],
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a safetensors file atomically and verify it.
 
@@ -65,6 +66,8 @@ def write_streamed(
         make: function that returns the tensor of a key. It is called once per key,
             sorted by dtype and key.
         metadata: metadata of the file. Hashes of the content are added.
+        check: function that is called with the complete file under a temporary name. If
+            it raises, an existing file is not changed.
 
     Raises:
         OutputError: If the file cannot be written, a tensor differs from its spec, or
@@ -108,6 +111,8 @@ def write_streamed(
                 f"{path}: the data read back differs from the data written, and the "
                 "file was deleted. Check the disk and the memory of this machine."
             )
+        if check is not None:
+            check(part)
 
 
 class _Part:

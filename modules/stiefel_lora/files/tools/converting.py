@@ -26,6 +26,7 @@ from .layer_names import MODEL, is_t5
 from .lora_file import LoraFile, LoraLayer
 from .nearest_lora import Rank
 from .one_thread import one_thread
+from .other_models import OMI
 from .peft_folder import check_place, save_as
 from .respell import SPELLINGS, in_layout_of, respelled
 from .save_lora import Lineage, Saved
@@ -73,7 +74,8 @@ def convert_lora(
             or infinity.
         OutputError: If the output exists, is the input, or cannot be written.
     """
-    place = check_place(output, spelling, [file.path], overwrite=overwrite)
+    lineage = Lineage([file] if base is None else [file, base], command)
+    place = check_place(output, spelling, lineage.inputs, overwrite=overwrite)
     check_finite(file)
     remarks = list(place.remarks)
     given, plain = file, None
@@ -89,8 +91,14 @@ def convert_lora(
             given = ready_for_peft(given, base)
     lengths = None if base is None else base.lengths
     changed = converted(given, spelling, base_lengths=lengths)
-    lineage = Lineage([file], command)
-    saved = save_as(place.path, changed, dtype=dtype, lineage=lineage, one_alpha=False)
+    saved = save_as(
+        place.path,
+        changed,
+        dtype=dtype,
+        lineage=lineage,
+        one_alpha=False,
+        reported=() if plain is None else {*plain.replaced, *plain.left_out},
+    )
     if plain is not None:
         error = plain.stored_error(saved)
         remarks += _approximations(file, plain, error)
@@ -150,6 +158,11 @@ def converted(
             f"{', '.join(SPELLINGS)}."
         )
     style = SPELLINGS[spelling]
+    if file.family == OMI:
+        raise ModelError(
+            f"{file.path} is in the OMI format of older versions of OneTrainer, which "
+            "cannot be converted. Convert it to another format with such a version."
+        )
     # Embeddings have the same keys in all formats.
     for other in other_adapters(file):
         raise ModelError(

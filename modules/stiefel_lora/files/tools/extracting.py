@@ -80,8 +80,8 @@ def extract_lora(
             differ.
         OutputError: If the output exists, is an input, or cannot be written.
     """
-    inputs = [base.path, tuned.path]
-    place = check_place(output, spelling, inputs, overwrite=overwrite)
+    lineage = Lineage([base, tuned], command)
+    place = check_place(output, spelling, lineage.inputs, overwrite=overwrite)
     if (base.family, base.fused) != (tuned.family, tuned.fused):
         raise ModelError(
             f"{base.path} is {base.family} and {tuned.path} is {tuned.family}, or "
@@ -120,7 +120,7 @@ def extract_lora(
         place.path,
         dataclasses.replace(file, layers=own),
         dtype=dtype,
-        lineage=Lineage([base, tuned], command),
+        lineage=lineage,
     )
     norm = math.hypot(*(one.norm for one in found))
     # Rounding is orthogonal to what the SVD cuts off.

@@ -83,8 +83,8 @@ def add_into_checkpoint(
         OutputError: If the output exists, is an input or cannot be written, or a weight
             exceeds the range of its dtype.
     """
-    given = [*(parents or [file]), base]
-    inputs = [one.path for one in given]
+    origin = Lineage([*(parents or [file]), base], command)
+    inputs = origin.inputs
     if base.path.is_dir():
         place = check_new_folder(output, inputs)
     else:
@@ -108,7 +108,7 @@ def add_into_checkpoint(
                 clamped[key] = count
         return stored
 
-    lineage = {"stiefel_lora_lineage": Lineage(given, command).to_json()}
+    lineage = {"stiefel_lora_lineage": origin.to_json()}
     if base.path.is_dir():
         _write_folder(place.path, base, tensor, lineage)
     else:

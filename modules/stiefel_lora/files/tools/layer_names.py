@@ -23,6 +23,7 @@ __all__ = [
     "canonical",
     "canonical_key",
     "encoder_name",
+    "is_encoder_without_name",
     "is_t5",
     "parse_stem",
 ]
@@ -43,6 +44,7 @@ _PREFIXES = {
     "clip_l.": "text_encoder",
     "clip_g.": "text_encoder_2",
     "t5xxl.": "text_encoder_3",
+    "t5.": "text_encoder_3",
     "lora_unet_": MODEL,
     "lora_transformer_": MODEL,
     "lycoris_": MODEL,
@@ -61,6 +63,7 @@ _XLABS = {
     "qkv_lora": "linear1",
     "proj_lora": "linear2",
 }
+_DENOISERS = ("unet", "transformer")
 _CLIP_LEAVES = {f"to_{x}": f"{x}_proj" for x in ("q", "k", "v", "out")}
 
 
@@ -75,14 +78,22 @@ class StemName:
     path: str
     """Module path, with dots or underscores as in the file."""
 
+    model: str = ""
+    """``unet`` or ``transformer`` if the file names the denoiser so, else ""."""
+
     @property
     def key(self) -> str:
         """Key that is the same for names with dots and underscores."""
         return f"{self.component}:{self.path.replace('.', '_')}"
 
 
-def parse_stem(stem: str) -> StemName:
+def parse_stem(stem: str, folder: str = "") -> StemName:
     """Parse a stem into prefix, component and path.
+
+    Args:
+        stem: stem of a key.
+        folder: name of the folder of a model, such as ``text_encoder``, to which a stem
+            without the name of a model belongs.
 
     >>> parse_stem("lora_te1_text_model_encoder_layers_0_mlp_fc1").component
     'text_encoder'
@@ -102,9 +113,13 @@ def parse_stem(stem: str) -> StemName:
         prefix, path = prefix + found[0], path.removeprefix(found[0])
         component = found["named"] or _numbered(found["dotted"] or found["kohya"])
     path = _without_processor(path)
+    model = prefix.removeprefix(_PEFT_ROOT).rstrip(".")
+    if folder and not model:
+        component = folder if folder.startswith("text_encoder") else MODEL
+        model = folder
     if component != MODEL:
         path = _encoder_path(path)
-    return StemName(prefix, component, path)
+    return StemName(prefix, component, path, model if model in _DENOISERS else "")
 
 
 def _numbered(number: str | None) -> str:
@@ -134,6 +149,13 @@ def encoder_name(name: StemName) -> str:
     """
     path = _encoder_paths().get(name.path.replace(".", "_"), name.path)
     return f"{name.component}.{path}"
+
+
+def is_encoder_without_name(name: StemName) -> bool:
+    """Return whether a layer has a name of CLIP or T5, but not of its encoder."""
+    if name.component != MODEL or name.model:
+        return False
+    return _encoder_path(name.path).replace(".", "_") in _encoder_paths()
 
 
 def is_t5(name: StemName) -> bool:

@@ -65,6 +65,9 @@ class OtherLayer:
     scale: float | None = None
     """Factor of the update by the settings of peft; None if alpha is in the tensors."""
 
+    parsed: StemName | None = None
+    """Parsed name. None for adapters that are not in a file."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoraFile:
@@ -87,6 +90,9 @@ class LoraFile:
     remarks: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     """Return all tensors of the file by key."""
+
+    folder: Path | None = None
+    """Folder by which the file was opened, or None."""
 
     @property
     def unknown_text(self) -> str:

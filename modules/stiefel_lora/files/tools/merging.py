@@ -27,7 +27,7 @@ from .differences import compared, relative, update_norm
 from .embeddings import all_embeddings, other_adapters
 from .finite_layers import check_finite_lengths
 from .kernels import with_kernel_of
-from .layer_names import MODEL
+from .layer_names import MODEL, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
 from .open_lora import with_family
@@ -142,7 +142,7 @@ def merge_lora(
         OptionError: If a section pattern matches no layer.
         OutputError: If the output exists, is an input, or cannot be written.
     """
-    inputs = [part.file.path for part in parts]
+    inputs = Lineage([part.file for part in parts], command).inputs
     place = check_output(output, inputs, overwrite=overwrite)
     if not parts:
         raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
@@ -169,7 +169,9 @@ def merge_lora(
     elif target is not None:
         bytes_each = dtype.itemsize
         small = plan_resize(total, target, itemsize=bytes_each, lineage=lineage.size)
-    saved = save_lora(place.path, small, dtype=dtype, lineage=lineage)
+    # A weight of 0 leaves a layer out.
+    zero = {x.key for part in parts for x in part.file.layers if not _factor(part, x)}
+    saved = save_lora(place.path, small, dtype=dtype, lineage=lineage, reported=zero)
     saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
         lost = [small.found[layer.key].lost for layer in saved.file.layers]
@@ -321,6 +323,13 @@ def plan_merge(parts: Sequence[Part]) -> SumPlan:
                 suffixes={p: s for p, s in layer.suffixes.items() if p != "mid"},
             )
         )
+    if len({layer.parsed.component for layer in layers}) > 1:
+        # Their keys do not contain the model, which is the name of their folder.
+        spelling = _spelling(first)
+        layers = [
+            respelled(layer, spelling, family) if _is_of_folder(layer) else layer
+            for layer in layers
+        ]
     size = sum(layer.size for layer in layers)
     total = dataclasses.replace(
         first,
@@ -417,6 +426,10 @@ def _named_like(
     adapter = next(iter(named), "")
     suffixes = {part: with_adapter(s, adapter) for part, s in layer.suffixes.items()}
     return dataclasses.replace(layer, suffixes=suffixes)
+
+
+def _is_of_folder(layer: LoraLayer) -> bool:
+    return parse_stem(layer.stem).component != layer.parsed.component
 
 
 def _weighted(part: Part) -> LoraFile:

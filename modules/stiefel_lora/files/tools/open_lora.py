@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,10 @@ from .layer_names import (
 )
 from .lora_file import LoraFile, LoraLayer, OtherLayer
 from .peft_file_names import CONFIG, WEIGHTS
-from .peft_folder_names import file_in, read_models, settings_in
+from .peft_folder_names import MODELS, file_in, read_models, settings_in
 from .plain_factors import plain_factors
 from .spellings import spelling_of
-from .suffixes import OTHER_KINDS, Key, parse_key
+from .suffixes import LORA_PARTS, OTHER_KINDS, Key, parse_key
 
 __all__ = ["named_layer", "open_lora", "with_family"]
 
@@ -69,31 +69,30 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
     """
     path = Path(path)
     # Unlike Path.is_dir, this raises nothing for names that are too long.
-    if os.path.isdir(path):
+    folder = path if os.path.isdir(path) else None
+    if folder is not None:
         path = file_in(path) or path
     tensors, metadata, adapter, remarks, size = _read(path)
-    stems, unknown = _sorted_keys(path, tensors, remarks)
+    stems, unknown, doubles = _sorted_keys(path, tensors, remarks)
     if not stems:
         raise ModelError(_no_lora(path, tensors))
-    names = {stem: parse_stem(stem) for stem in stems}
+    names = _names(path, stems, remarks)
     layers, others = [], []
     for stem, parts in stems.items():
-        kinds = {part for part in parts if part in OTHER_KINDS}
+        kinds, name = _other_kinds(parts), names[stem]
         if kinds and not {"down", "up"} & set(parts):
-            held = {key.stem + key.suffix: t for key, t in parts.values()}
-            kind = next(k for k in OTHER_KINDS if k in kinds)
-            scale = _scale(path, names[stem], adapter)
-            others.append(OtherLayer(stem, kind, held, scale))
+            scale, kind = _scale(path, name, adapter), next(iter(kinds))
+            others.append(OtherLayer(stem, kind, _held(parts), scale, name))
             continue
-        for part in kinds:
-            key, tensor = parts.pop(part)
-            held = {key.stem + key.suffix: tensor}
-            others.append(OtherLayer(stem, part, held))
+        for kind, own in kinds.items():
+            others.append(OtherLayer(stem, kind, _held(own), parsed=name))
+        parts = {part: held for part, held in parts.items() if part in LORA_PARTS}
         if _scales_columns(parts):
-            held = {key.stem + key.suffix: t for key, t in parts.values()}
-            others.append(OtherLayer(stem, "DoRA of columns", held))
+            kind = "DoRA of columns"
+            others.append(OtherLayer(stem, kind, _held(parts), parsed=name))
             continue
-        layers.append(_layer(path, stem, names[stem], parts, adapter))
+        layers.append(_layer(path, stem, name, parts, adapter))
+    _check_all_read(path, tensors, layers, others, doubles | set(unknown))
     shapes = {layer.parsed: _sides(layer) for layer in layers}
     # Without a LoRA layer only the names are available.
     shapes = shapes or {names[x.name]: (0, 1) for x in others if x.name in names}
@@ -115,7 +114,18 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         size=size,
         remarks=tuple(remarks),
         tensors=tensors,
+        folder=folder,
     )
+
+
+def _names(path: Path, stems: Iterable[str], remarks: list[str]) -> dict[str, StemName]:
+    """Parse the names of layers, whose model can be that of the folder."""
+    folder = Path(os.path.abspath(path)).parent.name if path.name == WEIGHTS else ""
+    folder = folder if folder in MODELS else ""
+    names = {stem: parse_stem(stem, folder) for stem in stems}
+    if any(name.component != parse_stem(x).component for x, name in names.items()):
+        remarks.append(f"The layers are those of {folder}, the name of the folder.")
+    return names
 
 
 def _read(
@@ -135,12 +145,50 @@ def _read(
     return tensors, metadata, adapter, [], size
 
 
+def _other_kinds(parts: _Parts) -> dict[str, _Parts]:
+    """Return the tensors of each kind of adapter other than LoRA."""
+    found = {
+        kind: {p: held for p, held in parts.items() if held[0].part == kind}
+        for kind in OTHER_KINDS
+    }
+    return {kind: own for kind, own in found.items() if own}
+
+
+def _held(parts: _Parts) -> dict[str, Tensor]:
+    return {key.stem + key.suffix: tensor for key, tensor in parts.values()}
+
+
+def _check_all_read(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    layers: Iterable[LoraLayer],
+    others: Iterable[OtherLayer],
+    apart: set[str],
+) -> None:
+    """Check that each tensor belongs to a layer or is reported.
+
+    A verb writes the layers and the other adapters, so any other tensor would be lost.
+    """
+    read = {layer.stem + s for layer in layers for s in layer.suffixes.values()}
+    read.update(key for other in others for key in other.tensors)
+    for key in tensors.keys() - read - apart:
+        raise ModelError(
+            f"{path}: {key} could not be assigned to a layer. Remove the key from the "
+            "file."
+        )
+
+
 def _sorted_keys(
     path: Path, tensors: Mapping[str, Tensor], remarks: list[str]
-) -> tuple[dict[str, _Parts], dict[str, Tensor]]:
-    """Group the keys by layer. Duplicate tensors of a factor are used once."""
+) -> tuple[dict[str, _Parts], dict[str, Tensor], set[str]]:
+    """Group the keys by layer. Duplicate tensors of a factor are used once.
+
+    Returns:
+        Tensors by layer, tensors that are not part of an adapter, and the keys of
+        duplicates.
+    """
     stems: dict[str, _Parts] = {}
-    doubles: set[str] = set()
+    doubles: dict[str, _Parts] = {}
     unknown: dict[str, Tensor] = {}
     adapters = set()
     for text, tensor in tensors.items():
@@ -151,8 +199,8 @@ def _sorted_keys(
         adapters.add(key.adapter)
         parts = stems.setdefault(key.stem, {})
         # LoHa and similar adapters have several tensors of one kind.
-        part = key.part if key.part not in parts else key.suffix
-        if key.part in parts and key.part not in OTHER_KINDS:
+        part = key.part if key.part in LORA_PARTS else key.suffix
+        if part in parts:
             first = parts[key.part][0]
             if not equal_numbers(parts[key.part][1], tensor):
                 raise ModelError(
@@ -160,9 +208,11 @@ def _sorted_keys(
                     f"factor, {first.suffix} and {key.suffix}. Remove one of the "
                     "two keys from the file."
                 )
-            doubles.add(key.stem)
+            doubles.setdefault(key.stem, {})[part] = key, tensor
             continue
         parts[part] = key, tensor
+    for stem, twice in doubles.items():
+        _use_one_naming(stems[stem], twice)
     if doubles:
         remarks.append(_stored_twice(len(doubles)))
     adapters.discard("")
@@ -171,7 +221,21 @@ def _sorted_keys(
             f"{path} contains {len(adapters)} adapters "
             f"({', '.join(sorted(adapters))}). Save each of them to a separate file."
         )
-    return _only_adapters(stems, unknown), unknown
+    again = {key for twice in doubles.values() for key in _held(twice)}
+    return _only_adapters(stems, unknown), unknown, again
+
+
+def _use_one_naming(parts: _Parts, twice: _Parts) -> None:
+    """Use a pair such as ``lora_down`` and ``lora_up`` of a layer that is stored twice.
+
+    Loaders ignore a ``lora_A`` beside a ``lora_up``.
+    """
+    for part, other in (("down", "up"), ("up", "down")):
+        if part not in twice or other not in parts:
+            continue
+        wanted = parts[other][0].form
+        if parts[part][0].form != wanted == twice[part][0].form:
+            parts[part], twice[part] = twice[part], parts[part]
 
 
 def _only_adapters(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-__all__ = ["MARKS", "NOTES", "with_other_ratios", "with_the_same_names"]
+__all__ = ["MARKS", "NOTES", "OMI", "with_other_ratios", "with_the_same_names"]
+
+OMI = "FLUX.1 (OMI)"
+"""FLUX.1 in the OMI format of older versions of OneTrainer, which is not supported."""
 
 MARKS = {
     "FLUX.2": r"to_qkv_mlp_proj|stream_modulation|_ff(_context)?_linear_(in|out)",
@@ -15,6 +18,8 @@ MARKS = {
     "Wan": r"^blocks_\d+_(self_attn|cross_attn|ffn)_",
     "Krea 2": r"^blocks_\d+_(attn_(wq|wk|wv|wo|gate)|mlp_(gate|up|down))$|^txtfusion",
     "SD 3": r"^joint_blocks_\d+_",
+    # q, k, v and the MLP are separate, with the number of the part.
+    OMI: r"^(double_blocks_\d+_(img|txt)_attn_qkv|single_blocks_\d+_linear1)_\d$",
 }
 """Regular expressions for layer names that are specific to each model."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..._exceptions import OutputError
@@ -89,12 +90,7 @@ def check_output(
     whole = Path(os.path.realpath(path))
     if whole.is_dir():
         raise OutputError(f"{option}: {path} is a folder. Use another file.")
-    if any(whole.exists() and whole.samefile(one) for one in inputs if one.exists()):
-        raise OutputError(
-            f"{option}: {path} is an input file, which is never overwritten. Use "
-            "another file."
-        )
-    _check_not_inside(path, inputs, option, "file")
+    _check_no_input(path, inputs, option, "file")
     if whole.exists() and not overwrite:
         raise OutputError(f"{option}: {path} already exists. {advice}")
     if not path.parent.exists() and whole.parent.exists():
@@ -126,7 +122,7 @@ def check_new_folder(
     whole = Path(os.path.realpath(path))
     if whole.exists():
         raise OutputError(f"{option}: {path} already exists. Use a new folder.")
-    _check_not_inside(path, inputs, option, "folder")
+    _check_no_input(path, inputs, option, "folder")
     return Output(path if path.parent.exists() else whole)
 
 
@@ -142,13 +138,54 @@ def _check_name(path: Path, option: str) -> None:
             ) from error
 
 
-def _check_not_inside(
-    path: Path, inputs: Sequence[Path], option: str, kind: str
-) -> None:
+def _check_no_input(path: Path, inputs: Sequence[Path], option: str, kind: str) -> None:
+    """Raise if a path is an input, or in an input folder, also through links."""
     whole = Path(os.path.realpath(path))
+    same = _identity(whole)
     for given in inputs:
-        if given.is_dir() and Path(os.path.realpath(given)) in whole.parents:
+        if same is not None and same == _identity(given):
             raise OutputError(
-                f"{option}: {path} is in the input folder {given}, which is never "
-                f"changed. Use another {kind}."
+                f"{option}: {path} is an input file, which is never overwritten. Use "
+                f"another {kind}."
             )
+        if not given.is_dir():
+            continue
+        for folder, names in _linked_folders(given):
+            if folder in whole.parents:
+                raise OutputError(
+                    f"{option}: {path} is in the input folder {given}, which is never "
+                    f"changed. Use another {kind}."
+                )
+            # Folders of a download contain links to files elsewhere.
+            if same is not None and same in (_identity(folder / x) for x in names):
+                raise OutputError(
+                    f"{option}: {path} is a file of the input folder {given}, which is "
+                    f"never changed. Use another {kind}."
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, or None if it does not exist."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _linked_folders(given: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the real paths of a folder and all folders below, with their files."""
+    seen, waiting = set(), [os.path.realpath(given)]
+    while waiting:
+        folder = waiting.pop()
+        if folder in seen:
+            continue
+        seen.add(folder)
+        names = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if os.path.isdir(entry.path):
+                    waiting.append(os.path.realpath(entry.path))
+                else:
+                    names.append(entry.name)
+        yield Path(folder), names

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ from ..._exceptions import ModelError
 from ..atomic import atomic_write
 from ..peft import adapter_metadata
 from ..weights import COMPONENTS
+from .accounting import check_all_written
+from .embeddings import embeddings_of
 from .layer_names import MODEL, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
 from .output_path import Output, check_new_folder, check_output
 from .peft_file_names import CONFIG, WEIGHTS
 from .peft_folder_names import MODELS
-from .save_lora import NEEDS_SETTINGS, Lineage, Saved, save_lora
+from .planned import Planned
+from .save_lora import NEEDS_SETTINGS, Lineage, Saved, save_lora, write_lora
 
 __all__ = ["check_place", "save_as", "save_peft_folder"]
 
@@ -61,6 +64,7 @@ def save_as(
     dtype: torch.dtype | None,
     lineage: Lineage,
     one_alpha: bool = True,
+    reported: Collection[str] = (),
 ) -> Saved:
     """Write a file or folder in the key format of its layers.
 
@@ -71,8 +75,18 @@ def save_as(
             ``dtype``.
     """
     if file.spelling == _FOLDER:
+        # Embeddings are omitted with a message.
+        known = {*reported, *(key for x in embeddings_of(file) for key in x.tensors)}
+        check_all_written(lineage.loras, file, known)
         return save_peft_folder(output, file, dtype=dtype, lineage=lineage)
-    return save_lora(output, file, dtype=dtype, lineage=lineage, one_alpha=one_alpha)
+    return save_lora(
+        output,
+        file,
+        dtype=dtype,
+        lineage=lineage,
+        one_alpha=one_alpha,
+        reported=reported,
+    )
 
 
 def save_peft_folder(
@@ -142,9 +156,9 @@ def _name(component: str, file: LoraFile) -> str:
     """Return the name of the folder of a component."""
     if component != MODEL:
         return component
-    names = (layer.name for layer in file.layers if layer.parsed.component == MODEL)
-    first = next(names).partition(".")[0]
-    return first if first in COMPONENTS else "transformer"
+    own = next(layer for layer in file.layers if layer.parsed.component == MODEL)
+    first = own.name.partition(".")[0]
+    return first if first in COMPONENTS else own.parsed.model or "transformer"
 
 
 def _save(
@@ -162,7 +176,8 @@ def _save(
         parsed = parse_stem(stem)
         layers.append(dataclasses.replace(layer, stem=stem, parsed=parsed))
     file = dataclasses.replace(file, layers=tuple(layers))
-    saved = save_lora(folder / WEIGHTS, file, dtype=dtype, lineage=lineage)
+    plan = Planned.of(file)
+    saved = write_lora(folder / WEIGHTS, plan, dtype=dtype, lineage=lineage)
     ranks = {layer.stem: layer.factors.rank for layer in layers}
     doras = [layer.stem for layer in layers if layer.factors.is_dora]
     with atomic_write(folder / CONFIG) as part:

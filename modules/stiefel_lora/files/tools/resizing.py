@@ -168,10 +168,10 @@ def resize_lora(
         OptionError: If the target cannot be reached.
         OutputError: If the output exists, is the input, or cannot be written.
     """
-    place = check_output(output, [file.path], overwrite=overwrite)
+    lineage = Lineage([file], command)
+    place = check_output(output, lineage.inputs, overwrite=overwrite)
     check_finite(file)
     dtype = dtype or file.widest_dtype
-    lineage = Lineage([file], command)
     plan = plan_resize(
         Planned.of(file), target, itemsize=dtype.itemsize, lineage=lineage.size
     )

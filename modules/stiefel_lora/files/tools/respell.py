@@ -16,7 +16,13 @@ from ...families.catalogue import family_names, record_of, records
 from ..kohya_names import fusing_of, key_table
 from ..weights import LoraFactors, LoraWeights
 from .key_lists import target_of
-from .layer_names import MODEL, StemName, canonical_key, parse_stem
+from .layer_names import (
+    MODEL,
+    StemName,
+    canonical_key,
+    is_encoder_without_name,
+    parse_stem,
+)
 from .lora_file import LoraFile, LoraLayer
 
 __all__ = [
@@ -199,6 +205,12 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
     stem = _stem(layer, style, family)
     if stem is None:
         other = "PEFT" if style.names == "kohya" else "kohya"
+        if is_encoder_without_name(layer.parsed):
+            raise ModelError(
+                f"{layer.name} is a layer of a text encoder, but its key does not "
+                "contain the name of the encoder. Use the peft folder of the encoder, "
+                "named text_encoder or text_encoder_2, or convert it to peft-folder."
+            )
         raise ModelError(
             f"{layer.name} has no name in the key format {spelling}{_reason(layer)}. "
             f"Use {other}."
@@ -207,9 +219,9 @@ def respelled(layer: LoraLayer, spelling: str, family: str | None) -> LoraLayer:
     found = {**style.suffixes, **suffixes} if "alpha" in style.suffixes else suffixes
     if "alpha" not in style.suffixes:
         found.pop("alpha", None)
-    return dataclasses.replace(
-        layer, stem=stem, parsed=parse_stem(stem), suffixes=found
-    )
+    # The name of the denoiser is that of a folder in peft's own format.
+    parsed = dataclasses.replace(parse_stem(stem), model=layer.parsed.model)
+    return dataclasses.replace(layer, stem=stem, parsed=parsed, suffixes=found)
 
 
 def _reason(layer: LoraLayer) -> str:
@@ -235,14 +247,27 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
         return _stem_by_table(layer, style, str(family))
     component = layer.parsed.component
     path = layer.name.removeprefix("" if component == MODEL else f"{component}.")
+    if style.names == "peft" and "." in path:
+        return f"base_model.model.{path if component == MODEL else layer.name}"
+    if is_encoder_without_name(layer.parsed):
+        return None
     if style.names == "kohya":
+        # Each family without a table has its own prefixes, such as lora_te_.
+        if _is_kohya(layer):
+            return layer.stem
         prefix = "lora_unet_" if component == MODEL else _kohya_encoder(layer)
         return None if prefix is None else f"{prefix}{path.replace('.', '_')}"
     if "." not in path:
         return None
-    if style.names == "peft":
-        return f"base_model.model.{path if component == MODEL else layer.name}"
-    return f"{'transformer' if component == MODEL else component}.{path}"
+    if component != MODEL:
+        return f"{component}.{path}"
+    return f"{layer.parsed.model or 'transformer'}.{path}"
+
+
+def _is_kohya(layer: LoraLayer) -> bool:
+    prefix = layer.parsed.prefix
+    own = not prefix or prefix.startswith(("lora_unet_", "lora_te"))
+    return own and layer.stem.startswith("lora_") and "." not in layer.stem
 
 
 def _kohya_encoder(layer: LoraLayer) -> str | None:

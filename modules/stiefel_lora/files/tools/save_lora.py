@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -29,6 +29,7 @@ from .._prepare import stored
 from ..peft import adapter_metadata
 from ..streamed import Spec, write_streamed
 from ..weights import COMPONENTS, LoraFactors, commonest_alpha
+from .accounting import check_all_written
 from .differences import compared, relative
 from .lora_file import LoraFile, LoraLayer
 from .open_lora import open_lora
@@ -43,6 +44,7 @@ __all__ = [
     "command_line",
     "holds_alpha",
     "save_lora",
+    "write_lora",
 ]
 
 NO_EFFECT = "All updates are 0, so the LoRA has no effect."
@@ -71,7 +73,19 @@ class Lineage:
     """Origin of a file that was created from other files."""
 
     parents: Sequence[_OnDisk]
+    """All files and folders that are read, which the output must not replace."""
+
     command: str
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Paths of the inputs. The folder, if a file was opened by it."""
+        return [getattr(one, "folder", None) or one.path for one in self.parents]
+
+    @property
+    def loras(self) -> list[LoraFile]:
+        """Inputs that are LoRA files. The others are checkpoints."""
+        return [one for one in self.parents if isinstance(one, LoraFile)]
 
     @property
     def size(self) -> int:
@@ -131,8 +145,11 @@ def save_lora(
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
     one_alpha: bool = True,
+    reported: Collection[str] = (),
 ) -> Saved:
     """Write the layers, other adapters and metadata of a LoRA, and verify the file.
+
+    An existing file is only replaced by a complete and verified one.
 
     Args:
         path: path of the file.
@@ -141,32 +158,56 @@ def save_lora(
         lineage: origin that is written to the metadata.
         one_alpha: whether to use the same alpha for all layers and rescale A. If False,
             the alphas are not changed.
+        reported: keys of layers and other tensors of the inputs that are not in the
+            output on purpose (see :func:`.accounting.check_all_written`).
 
     Raises:
-        ModelError: If two layers have the same key.
-        OutputError: If the file cannot be written, or a value exceeds the range of
-            ``dtype``.
+        ModelError: If two layers have the same key, or there is nothing to write.
+        OutputError: If the file cannot be written, a value exceeds the range of
+            ``dtype``, or something in the inputs would be lost.
     """
     plan = given if isinstance(given, Planned) else Planned.of(given)
+    if lineage is not None:
+        check_all_written(lineage.loras, plan.file, reported)
+    return write_lora(path, plan, dtype=dtype, lineage=lineage, one_alpha=one_alpha)
+
+
+def write_lora(
+    path: str | os.PathLike[str],
+    plan: Planned,
+    *,
+    dtype: torch.dtype | None = None,
+    lineage: Lineage | None = None,
+    one_alpha: bool = True,
+) -> Saved:
+    """Write a file that may contain only a part of its inputs.
+
+    See :func:`save_lora` for the arguments and errors.
+    """
     file = plan.file
+    if not file.layers and not file.others:
+        raise ModelError(
+            f"{file.path} contains nothing that can be written to a LoRA file: it has "
+            "no layer with two factors and no embedding. Use another file."
+        )
     dtype = dtype or file.widest_dtype
     layers = _as_stored(file.layers, one_alpha)
     writer = _Writer(plan, layers, dtype)
     metadata, remarks = _metadata(file, layers, lineage)
-    write_streamed(path, writer.specs, writer.tensor, metadata)
-    written = open_lora(path)
+    found: list[LoraFile] = []
+    write_streamed(
+        path,
+        writer.specs,
+        writer.tensor,
+        metadata,
+        check=lambda part: found.append(_read_back(part, Path(path), writer)),
+    )
+    (written,) = found
     order = [layer.stem for layer in written.layers]
-    if set(order) != set(writer.compared):
-        raise OutputError(
-            f"{path}: the layers read back differ from the layers written. Check "
-            "the disk, and save the file again."
-        )
     lost = tuple(writer.compared[stem][0] for stem in order)
     norms = tuple(writer.compared[stem][1] for stem in order)
     deviation = max(map(relative, lost, norms), default=0.0)
-    parents = lineage.parents if lineage else ()
-    # The others are checkpoints.
-    inputs = [parent for parent in parents if isinstance(parent, LoraFile)]
+    inputs = lineage.loras if lineage else []
     read = [f"{x.path.name}: {remark}" for x in inputs for remark in x.remarks]
     read += [
         f"{x.path.name}: left out: {x.unknown_text}" for x in inputs if x.unknown_text
@@ -181,6 +222,30 @@ def save_lora(
     if norms and not any(norms) and not any(x.factors.is_dora for x in written.layers):
         remarks = [*remarks, NO_EFFECT]
     return Saved(written, deviation, (*read, *remarks), lost, norms)
+
+
+def _read_back(part: Path, path: Path, writer: _Writer) -> LoraFile:
+    """Open a new file under its temporary name."""
+    try:
+        written = open_lora(part)
+    except ModelError as error:
+        raise OutputError(str(error).replace(str(part), str(path))) from error
+    if {layer.stem for layer in written.layers} != set(writer.compared):
+        raise OutputError(
+            f"{path}: the layers read back differ from the layers written. Check "
+            "the disk, and save the file again."
+        )
+    layers = tuple(_as_named(x, writer.by_stem[x.stem]) for x in written.layers)
+    return dataclasses.replace(written, path=path, layers=layers)
+
+
+def _as_named(found: LoraLayer, wanted: LoraLayer) -> LoraLayer:
+    """Return a layer with the model that only the folder of an input names."""
+    if found.parsed.component == wanted.parsed.component:
+        return found
+    return dataclasses.replace(
+        found, name=wanted.name, parsed=wanted.parsed, key=wanted.key
+    )
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -259,6 +324,7 @@ class _Writer:
     ) -> None:
         self._plan, self._dtype = plan, dtype
         self._own: dict[str, tuple[LoraLayer, LoraLayer, str]] = {}
+        self.by_stem = {layer.stem: layer for layer in layers}
         self._others = {k: t for o in plan.file.others for k, t in o.tensors.items()}
         self._pair: dict[str, Tensor] = {}
         self.compared: dict[str, tuple[float, float]] = {}

@@ -11,6 +11,7 @@ import dataclasses
 import re
 
 __all__ = [
+    "LORA_PARTS",
     "OTHER_KINDS",
     "Key",
     "adapter_in",
@@ -57,9 +58,10 @@ _PARTS = {
 _XLABS = re.compile(r"(?P<stem>.+\.(?:qkv|proj)_lora[12]?)\.(?P<part>down|up)\.weight")
 # Embeddings in files of OneTrainer: bundle_emb.<placeholder>.<encoder>.
 _BUNDLE = "bundle_emb."
-_LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
+LORA_PARTS = ("down", "up", "mid", "alpha", "dora_scale", "magnitude")
+"""Parts of a LoRA or DoRA layer."""
 
-OTHER_KINDS = tuple(part for part in _PARTS if part not in _LORA_PARTS)
+OTHER_KINDS = tuple(part for part in _PARTS if part not in LORA_PARTS)
 """Kinds of adapters other than LoRA."""
 
 
@@ -79,6 +81,9 @@ class Key:
     adapter: str = ""
     """Name of the PEFT adapter in the suffix."""
 
+    form: int = dataclasses.field(default=0, repr=False)
+    """Number of the naming of the factors: the same for ``lora_A`` and ``lora_B``."""
+
 
 def parse_key(key: str) -> Key | None:
     """Parse a key. Return None if it is not part of an adapter.
@@ -93,10 +98,10 @@ adapter='default')
     if ".processor." in key and (found := _XLABS.fullmatch(key)):
         stem = found["stem"]
         return Key(stem, found["part"], key.removeprefix(stem))
-    for part, pattern in _PATTERNS:
+    for part, form, pattern in _PATTERNS:
         if found := pattern.fullmatch(key):
             adapter = found.groupdict().get("adapter") or ""
-            return Key(found["stem"], part, found["suffix"], adapter)
+            return Key(found["stem"], part, found["suffix"], adapter, form)
     return None
 
 
@@ -127,7 +132,7 @@ _PEFT_SUFFIX = re.compile(
     rf"(?P<part>\.lora_(?:A|B|magnitude_vector)){_ADAPTER}(?P<end>(?:\.weight)?)"
 )
 _PATTERNS = [
-    (part, re.compile(rf"(?P<stem>.+?)(?P<suffix>{ending})"))
+    (part, form, re.compile(rf"(?P<stem>.+?)(?P<suffix>{ending})"))
     for part, endings in _PARTS.items()
-    for ending in endings
+    for form, ending in enumerate(endings)
 ]

@@ -55,6 +55,9 @@ class MadePlain:
     left_out: tuple[str, ...]
     """Tensors that cannot be part of a LoRA: biases and norms."""
 
+    replaced: frozenset[str] = frozenset()
+    """Keys of the tensors that were converted."""
+
     unknown_kernels: tuple[str, ...] = ()
     """Layers that were read as linear because their kernels are unknown."""
 
@@ -101,6 +104,7 @@ def as_plain_lora(
     """
     made: dict[str, Nearest] = {}
     layers, left_out, unknown = [], [], []
+    replaced: set[str] = set()
     taken = {layer.key for layer in file.layers}
     for layer in file.layers:
         if layer.factors.is_dora:
@@ -127,9 +131,10 @@ def as_plain_lora(
                 )
             taken.add(layer.key)
             made[layer.key] = found
+            replaced.update(other.tensors)
             layers.append(layer)
     plain = dataclasses.replace(file, layers=tuple(layers), others=embeddings_of(file))
-    return MadePlain(plain, made, tuple(left_out), tuple(unknown))
+    return MadePlain(plain, made, tuple(left_out), frozenset(replaced), tuple(unknown))
 
 
 def with_both_lengths(file: LoraFile, base: Checkpoint) -> LoraFile:
@@ -213,7 +218,7 @@ def _kernel(
     file: LoraFile, other: OtherLayer, base: Checkpoint | None
 ) -> tuple[int, ...] | None:
     given = file.family if base is None else base.family
-    parsed = parse_stem(other.name)
+    parsed = other.parsed or parse_stem(other.name)
     # A name that several families have is enough if they have one kernel for it.
     families = family_names() if given is None else (given,)
     names = {family: canonical(parsed, family) for family in families}
@@ -243,7 +248,8 @@ def _with_row_scale(
             f"{file.path}: {other.name} is {other.kind} with a DoRA scale, which can "
             "only be converted with its base model. Add --base."
         )
-    weight = _weight_of(file, parse_stem(other.name), other.name, base).double()
+    parsed = other.parsed or parse_stem(other.name)
+    weight = _weight_of(file, parsed, other.name, base).double()
     lengths = found[0].double()
     by_rows = lengths.ndim > 0 and lengths.numel() == lengths.shape[0] == len(weight)
     if f"{other.name}.dora_scale" not in other.tensors or not by_rows:
@@ -300,7 +306,7 @@ def _layer(file: LoraFile, other: OtherLayer, found: Nearest) -> LoraLayer:
     layer = LoraLayer(
         name=other.name,
         stem=other.name,
-        parsed=parse_stem(other.name),
+        parsed=other.parsed or parse_stem(other.name),
         factors=found.factors,
         suffixes=_SUFFIXES,
         stored_rank=found.factors.rank,
