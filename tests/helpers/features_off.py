@@ -310,6 +310,26 @@ OFF = (
         (f"{_TAB}test_dropped_folders_are_added_and_shown",),
     ),
     Off(
+        "epochs, intervals in epochs or minutes",
+        "config.epochs._steps",
+        Result("result + 1"),
+        (
+            f"{_TRAINING}epochs_and_minutes.py::"
+            f"test_a_run_in_epochs_equals_the_run_of_its_steps",
+        ),
+    ),
+    Off(
+        "trigger word",
+        "config.trigger.with_trigger",
+        Result("text"),
+        (
+            f"{_DATA}trigger_word.py::"
+            f"test_images_of_training_and_validation_get_it_but_not_regularization",
+            f"{_DATA}trigger_word.py::"
+            f"test_prompts_get_it_and_negative_prompts_only_for_the_placeholder",
+        ),
+    ),
+    Off(
         "folders switched off",
         "data.folder.scan_with_problems",
         Value("concept.enabled", "True"),
