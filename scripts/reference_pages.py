@@ -158,7 +158,8 @@ def values_of(node: Node) -> str:
         return ", ".join(f"`{choice}`" for choice in choices)
     kind = str(node.get("type", ""))
     if node.get("format") == "interval":
-        return 'text such as `"2 epochs"`, `"10 minutes"`'
+        other = "5 %" if "%" in node.get("units", ()) else "10 minutes"
+        return f'text such as `"2 epochs"`, `"{other}"`'
     if kind == "array":
         inner = values_of(node.get("items", {}))
         return f"list of {inner}" if inner else "list"

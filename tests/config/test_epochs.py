@@ -133,6 +133,46 @@ def test_epochs_become_steps(
     assert again == found
 
 
+@pytest.mark.parametrize(
+    ("given", "kept", "steps"),
+    [
+        (7, 7, 7),
+        (" 7 steps", 7, 7),
+        ("5%", "5 %", 4),
+        ("0.50 %", "0.5 %", 0),
+        ("100 %", "100 %", 82),
+        ("1 epoch", "1 epoch", 41),
+        (".5 EPOCHS", "0.5 epochs", 21),
+    ],
+)
+def test_a_warmup_is_steps_a_share_or_epochs(
+    given: object, kept: object, steps: int
+) -> None:
+    config = parse_config({"epochs": 2, "learning_rate_warmup_steps": given})
+    assert config.learning_rate_warmup_steps == kept
+    assert json.loads(dump_full(config))["learning_rate_warmup_steps"] == kept
+    found, _ = in_steps(config, Fraction(41))
+    assert found.resolved_warmup_steps == steps
+    if isinstance(given, str):
+        options = json_schema()["properties"]["learning_rate_warmup_steps"]["anyOf"]
+        (pattern,) = (o["pattern"] for o in options if o["type"] == "string")
+        assert re.search(pattern, given)
+
+
+@pytest.mark.parametrize("given", ["5", "101 %", "-1 %", "2 minutes", "0 epochs", ""])
+def test_other_warmups_are_refused_with_the_valid_forms(given: str) -> None:
+    assert message_of({"learning_rate_warmup_steps": given}).startswith(
+        "learning_rate_warmup_steps: must be a number of steps, or a text such as "
+        '"5 %" or "2 epochs", but got '
+    )
+
+
+def test_a_warmup_in_epochs_fits_into_the_run() -> None:
+    config = parse_config({"epochs": 1, "learning_rate_warmup_steps": "2 epochs"})
+    with pytest.raises(ConfigError, match="learning_rate_warmup_steps: must be at "):
+        in_steps(config, Fraction(41))
+
+
 def test_the_end_of_text_encoders_becomes_a_step() -> None:
     settings = {
         "train_text_encoder": True,

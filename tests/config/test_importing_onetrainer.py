@@ -119,6 +119,21 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
             {"rescale_noise_scheduler_to_zero_terminal_snr": True},
             {"zero_terminal_snr": True, "prediction_type": "v_prediction"},
         ),
+        (
+            {
+                "learning_rate_scheduler": "COSINE_WITH_HARD_RESTARTS",
+                "learning_rate_cycles": 3.0,
+            },
+            {
+                "learning_rate_scheduler": "cosine_with_restarts",
+                "learning_rate_cycles": 3,
+            },
+        ),
+        (
+            {"learning_rate_warmup_steps": 0.1},
+            {"learning_rate_warmup_steps": "10 %"},
+        ),
+        ({"learning_rate_scheduler": "REX"}, {"learning_rate_scheduler": "rex"}),
         ({"perturbation_noise_weight": 0.1}, {"perturbation_noise_weight": 0.1}),
     ],
 )
@@ -143,7 +158,6 @@ def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
             "stop_training_after": 1,
             "stop_training_after_unit": "HOUR",
         },
-        learning_rate_warmup_steps=0.1,
         resolution="512,1024",
         peft_type="LOKR",
         brand_new=1,
@@ -151,7 +165,6 @@ def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
     assert set(_lost(loud)) == {
         "generalized_offset_noise",
         "text_encoder.stop_training_after",
-        "learning_rate_warmup_steps",
         "resolution",
         "peft_type",
         "brand_new",

@@ -74,6 +74,10 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--save_every_n_epochs 1", {"checkpoint_every": "1 epoch"}),
         ("--sample_every_n_steps 50", {"sample_every": 50}),
         ("--lr_scheduler cosine --lr_warmup_steps 0.1", {"lr_warmup": 160}),
+        (
+            "--lr_scheduler cosine --lr_warmup_steps 0.025 --max_train_epochs 2",
+            {"lr_warmup": "2.5 %"},
+        ),
         ("--lr_scheduler cosine --lr_warmup_steps 20", {"lr_warmup": 20}),
         ("--masked_loss", {"masked_training": True, "unmasked_weight": 0}),
         ("--validation_split 0.1", {"validation_split": 0.1}),
@@ -84,6 +88,17 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--network_dropout 0.1 --torch_compile", {"lora_dropout": None}),
         ("--v_parameterization --zero_terminal_snr", {"zero_terminal_snr": True}),
         ("--zero_terminal_snr", {"zero_terminal_snr": None}),
+        (
+            "--lr_scheduler cosine_with_restarts --lr_scheduler_num_cycles 3",
+            {
+                "learning_rate_scheduler": "cosine_with_restarts",
+                "learning_rate_cycles": 3,
+            },
+        ),
+        (
+            "--lr_scheduler polynomial --lr_scheduler_power 2",
+            {"learning_rate_scheduler": "polynomial", "learning_rate_power": 2},
+        ),
         ("--scale_weight_norms 1", {"scale_weight_norms": 1}),
         (
             "--multires_noise_iterations 8 --multires_noise_discount 0.1",
@@ -357,7 +372,7 @@ def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
     assert found.data["loss_weight_fn"] == "min_snr_gamma"
     assert set(options) <= {e.key.partition(".")[0] for e in found.report.entries}
     # A fraction of an unknown number of steps.
-    assert "lr_warmup" in [entry.key for entry in found.report.differences]
+    assert found.data["learning_rate_warmup_steps"] == "10 %"
     options |= {"epoch": 1, "max_train_steps": 200}
     path.write_text(json.dumps(options), encoding="utf-8")
     assert import_file(path).data["learning_rate_warmup_steps"] == 20

@@ -45,6 +45,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_SCHEDULE = f"{_TRAINING}schedule.py::"
 _ZERO = "tests/families/test_zero_terminal_snr.py::"
 _STOP = f"{_TRAINING}text_encoder_stop.py::"
 _DROPOUT = f"{_TRAINING}lora_dropout.py::"
@@ -555,6 +556,33 @@ OFF = (
         "families.flux.Flux.predict",
         Given("input_noise", "None"),
         (f"{_NOISE}test_so_does_that_of_flux",),
+    ),
+    Off(
+        "schedules: restarts, polynomial, REX",
+        "training.schedule.learning_rate_factor",
+        Given("shape", "'cosine'"),
+        (
+            f"{_SCHEDULE}test_restarts_agree_with_transformers[3-31]",
+            f"{_SCHEDULE}test_polynomial_agrees_with_transformers",
+            f"{_SCHEDULE}test_rex_has_the_values_of_its_paper",
+        ),
+    ),
+    Off(
+        "schedules: restarts, polynomial, REX",
+        "training.build._make_scheduler",
+        Value("config.learning_rate_cycles", "1"),
+        (
+            f"{_SCHEDULE}test_the_settings_reach_the_run[cosine_with_restarts-expected0]",
+        ),
+    ),
+    Off(
+        "warmup in steps, percent or epochs",
+        "config.resolved.Settings.resolved_warmup_steps",
+        Returns("0"),
+        (
+            "tests/config/test_epochs.py::test_a_warmup_is_steps_a_share_or_epochs",
+            f"{_SCHEDULE}test_a_warmup_in_percent_reaches_the_run",
+        ),
     ),
     Off(
         "zero-terminal SNR",

@@ -25,7 +25,9 @@ AttentionMechanism = Literal["sdp", "xformers", "flash"]
 DType = Literal["float32", "bfloat16", "float16"]
 EmaMode = Literal["off", "gpu", "cpu"]
 LayerPreset = Literal["attn-only", "attn-mlp", "full"]
-LearningRateScheduler = Literal["constant", "cosine", "linear"]
+LearningRateScheduler = Literal[
+    "constant", "cosine", "cosine_with_restarts", "linear", "polynomial", "rex"
+]
 LoraInit = Literal["auto", "loi", "stella"]
 LossWeight = Literal["constant", "min_snr_gamma", "debiased_estimation", "sigma"]
 OutputFormat = Literal["kohya", "peft"]

@@ -81,7 +81,7 @@ def newest_length(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[st
 
 
 def _intervals_in_epochs(config: Settings) -> list[str]:
-    keys = (*INTERVALS, *_STOPS)
+    keys = (*INTERVALS, *_STOPS, "learning_rate_warmup_steps")
     return [key for key in keys if is_in(getattr(config, key), "epochs")]
 
 

@@ -42,7 +42,9 @@ def split_interval(value: int | str) -> tuple[Fraction, Unit]:
 
 def is_in(value: int | str | None, unit: Unit) -> bool:
     """Return whether an interval is set and has the unit ``unit``."""
-    return value is not None and split_interval(value)[1] == unit
+    if isinstance(value, str):
+        return unit.startswith(value.split()[1].removesuffix("s"))
+    return value is not None and unit == "steps"
 
 
 def interval_text(number: str, unit: str) -> str:

@@ -54,7 +54,15 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Value], object]], ...] = (
     ),
     (
         ("learning_rate_min_factor",),
-        lambda value: value("learning_rate_scheduler") in ("cosine", "linear"),
+        lambda value: value("learning_rate_scheduler") != "constant",
+    ),
+    (
+        ("learning_rate_cycles",),
+        lambda value: value("learning_rate_scheduler") == "cosine_with_restarts",
+    ),
+    (
+        ("learning_rate_power",),
+        lambda value: value("learning_rate_scheduler") == "polynomial",
     ),
     (("timestep_shift",), lambda value: not value("dynamic_timestep_shifting")),
 )

@@ -22,6 +22,7 @@ from .settings import (
     WatchingSettings,
 )
 from .trigger import PLACEHOLDER, with_trigger
+from .warmup import warmup_steps
 
 __all__ = ["Settings"]
 
@@ -101,6 +102,11 @@ class Settings(
             for part in self.text_encoder_rates
         }
         return {part: step for part, step in after.items() if step}
+
+    @property
+    def resolved_warmup_steps(self) -> int:
+        """Number of steps of the warmup, if it is not set in epochs."""
+        return warmup_steps(self.learning_rate_warmup_steps, self.steps)
 
     @property
     def resolved_file_rank(self) -> int:

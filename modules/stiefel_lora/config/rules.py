@@ -40,8 +40,9 @@ def _alpha_is_rank(config: Settings) -> Violation | None:
 
 def _warmup_fits(config: Settings) -> Violation | None:
     warmup = config.learning_rate_warmup_steps
-    # With epochs, this is checked once the steps are known.
-    if config.epochs is not None or warmup <= config.steps:
+    # With epochs, this is checked once the steps are known. A share always fits.
+    unknown = config.epochs is not None or isinstance(warmup, str)
+    if unknown or warmup <= config.steps:
         return None
     return Violation(
         "learning_rate_warmup_steps",

@@ -230,8 +230,10 @@ def _make_scheduler(
     schedule = make_schedule(
         shape=config.learning_rate_scheduler,
         steps=config.steps,
-        warmup=config.learning_rate_warmup_steps,
+        warmup=config.resolved_warmup_steps,
         floor=config.learning_rate_min_factor,
+        cycles=config.learning_rate_cycles,
+        power=config.learning_rate_power,
     )
     # Not prepared by accelerate, whose wrapper leaves a step out where the optimizer
     # skips one (overflow in float16). The schedule would then lag behind the number of

@@ -301,7 +301,7 @@ def _settings(config: TrainConfig) -> dict[str, object]:
         "ss_gradient_checkpointing": str(config.gradient_checkpointing),
         "ss_mixed_precision": MIXED_PRECISION[config.train_dtype],
         "ss_lr_scheduler": config.learning_rate_scheduler,
-        "ss_lr_warmup_steps": config.learning_rate_warmup_steps,
+        "ss_lr_warmup_steps": config.resolved_warmup_steps,
         "ss_max_grad_norm": config.clip_grad_norm,
         "ss_enable_bucket": str(config.aspect_ratio_bucketing),
         "ss_bucket_no_upscale": str(not config.allow_upscaling),

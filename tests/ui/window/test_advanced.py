@@ -153,10 +153,17 @@ PAIRS = [
     ("huber_strength", 0.5, {"huber_delta"}),
     ("loss_weight_fn", "min_snr_gamma", {"loss_weight_strength"}),
     ("lora_init", "loi", {"loi_batches", "loi_file_rank"}),
-    ("train_text_encoder", True, {"text_encoder_learning_rate"}),
+    (
+        "train_text_encoder",
+        True,
+        {"text_encoder_learning_rate", "text_encoder_stop_training_after"},
+    ),
     ("validate_every", 10, {"validation_timesteps_per_picture"}),
     ("validation_split", 0.1, {"validation_seed"}),
     ("learning_rate_scheduler", "linear", {"learning_rate_min_factor"}),
+    ("learning_rate_scheduler", "polynomial", {"learning_rate_power"}),
+    ("learning_rate_scheduler", "cosine_with_restarts", {"learning_rate_cycles"}),
+    ("multires_noise_iterations", 6, {"multires_noise_discount"}),
     ("timestep_distribution", "sigmoid", {"noising_weight", "noising_bias"}),
     ("early_stop_patience", 3, {"early_stop_min_delta"}),
 ]

@@ -166,6 +166,18 @@ def test_presets_are_found_by_search_and_chosen(open_window, qtbot):
     assert window.document.source.stem == "demo_adamw"
 
 
+def test_a_warmup_has_units_of_its_own(open_window):
+    window = open_window()
+    editor = rows(window)["learning_rate_warmup_steps"].editor
+    units = [editor.unit.itemText(i) for i in range(editor.unit.count())]
+    assert units == ["steps", "%", "epochs"]
+    window.document.set("learning_rate_warmup_steps", "5 %")
+    assert (editor.line.text(), editor.unit.currentText()) == ("5", "%")
+    editor.unit.setCurrentText("epochs")
+    editor.unit.activated.emit(2)
+    assert window.document.value("learning_rate_warmup_steps") == "5 epochs"
+
+
 def test_an_interval_has_a_number_and_a_unit(open_window, qtbot):
     window = open_window()
     document = window.document

@@ -19,6 +19,8 @@ KEYS = {
     "instance_data_dir": "concepts",
     "instance_prompt": "concepts.prompt_source",
     "lora_layers": "layer_filter",
+    "lr_num_cycles": "learning_rate_cycles",
+    "lr_power": "learning_rate_power",
     "max_sequence_length": "text_encoder_2_sequence_length",
     "num_inference_steps": "samples.steps",
     "num_train_epochs": "epochs",
@@ -52,7 +54,6 @@ WITHOUT = {
     why.CLOUD: "hub_model_id hub_token push_to_hub",
     why.DEVICES: "local_rank",
     why.START: "resume_from_checkpoint",
-    why.SCHEDULES: "lr_num_cycles lr_power",
     "each entry of samples is one image": "num_validation_images",
     "optimizer.options holds the options of a custom optimizer": """
         prodigy_beta3 prodigy_decouple prodigy_safeguard_warmup

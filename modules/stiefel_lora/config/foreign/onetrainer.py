@@ -73,7 +73,7 @@ WITHOUT = {
         sample_audio_format sample_inpainting sample_video_format
     """,
     why.SCHEDULES: """
-        custom_learning_rate_scheduler learning_rate_cycles scheduler_params
+        custom_learning_rate_scheduler scheduler_params
     """,
     "learning_rate is not scaled by the batch size": "learning_rate_scaler",
     why.LOADER: "dataloader_threads",

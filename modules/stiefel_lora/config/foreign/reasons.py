@@ -79,7 +79,10 @@ PRECISION = (
 )
 REGULARIZATION = "is_reg of a concept marks the images of another folder"
 SAMPLER = "each family has one sampler, which keeps samples comparable"
-SCHEDULES = "schedules (constant, cosine, linear) end with steps and have no cycles"
+SCHEDULES = (
+    "learning_rate_scheduler has constant, linear, cosine, cosine_with_restarts, "
+    "polynomial and rex, which end with the run"
+)
 SNAPSHOTS = "LoRA files are written at the end of a run and on request"
 SOURCES = "concepts are folders on the disk"
 START = "lora_model_name starts from LoRA files; train CONFIG --resume resumes a run"

@@ -45,6 +45,8 @@ KEYS = {
     "loss_type": "huber_strength",
     "lr_scheduler": "learning_rate_scheduler",
     "lr_scheduler_min_lr_ratio": "learning_rate_min_factor",
+    "lr_scheduler_num_cycles": "learning_rate_cycles",
+    "lr_scheduler_power": "learning_rate_power",
     "lr_scheduler_type": "learning_rate_scheduler",
     "lr_warmup_steps": "learning_rate_warmup_steps",
     "masked_loss": "masked_training",
@@ -139,8 +141,7 @@ WITHOUT = {
         huber_scale huber_schedule scale_v_pred_loss_like_noise_pred v_pred_like_loss
     """,
     why.SCHEDULES: """
-        lr_decay_steps lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power
-        lr_scheduler_timescale
+        lr_decay_steps lr_scheduler_args lr_scheduler_timescale
     """,
     why.TIMESTEPS: ("mode_scale model_prediction_type"),
     why.OFFLOADING: """

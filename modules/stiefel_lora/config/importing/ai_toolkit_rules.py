@@ -392,7 +392,12 @@ _OWN: dict[str, Rule] = {
     "train.lr": _rate,
     "train.lr_scheduler": mapped(
         "learning_rate_scheduler",
-        {"constant": "constant", "cosine": "cosine"},
+        # One cycle, unless its parameters set another length.
+        {
+            "constant": "constant",
+            "cosine": "cosine",
+            "cosine_with_restarts": "cosine",
+        },
         why.SCHEDULES,
     ),
     "train.max_denoising_steps": _highest,

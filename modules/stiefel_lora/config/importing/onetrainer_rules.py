@@ -122,10 +122,8 @@ def _warmup(scope: Scope, value: Any) -> Result:
     if steps <= 0:
         return left("has no effect with this value", matters=False)
     if steps <= 1:
-        return left(
-            "a fraction of the run; the number of steps is only known when the images "
-            "are. Set learning_rate_warmup_steps"
-        )
+        share = f"{100 * steps:.10g} %"
+        return turned("a fraction of the run", {"learning_rate_warmup_steps": share})
     number = int(steps / _accumulation(scope))
     if number == steps:
         return took("learning_rate_warmup_steps", number)
@@ -137,9 +135,17 @@ def _scheduler(scope: Scope, value: Any) -> Result:
     name = str(value).lower()
     if name in ("constant", "linear", "cosine"):
         return turned("", {"learning_rate_scheduler": name})
-    once = float(scope.get("learning_rate_cycles", 1) or 1) == 1
-    if name == "cosine_with_hard_restarts" and once:
-        return turned("one cycle", {"learning_rate_scheduler": "cosine"})
+    if name == "rex":
+        return turned("", {"learning_rate_scheduler": name})
+    cycles = float(scope.get("learning_rate_cycles", 1) or 1)
+    if name == "cosine_with_hard_restarts" and cycles == int(cycles):
+        return turned(
+            "",
+            {
+                "learning_rate_scheduler": "cosine_with_restarts",
+                "learning_rate_cycles": int(cycles),
+            },
+        )
     return left(why.SCHEDULES)
 
 

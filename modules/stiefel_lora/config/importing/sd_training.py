@@ -153,11 +153,13 @@ def _scheduler(scope: Scope, value: Any) -> Result:
         return turned("", {"learning_rate_scheduler": "constant"})
     if name in ("cosine", "linear"):
         return took("learning_rate_scheduler", name)
-    once = float(scope.get("lr_scheduler_num_cycles", 1) or 1) == 1
-    if name == "cosine_with_restarts" and once:
-        return turned("one cycle", {"learning_rate_scheduler": "cosine"})
-    if name == "polynomial" and float(scope.get("lr_scheduler_power", 1) or 1) == 1:
-        return turned("power 1", {"learning_rate_scheduler": "linear"})
+    key = "learning_rate_scheduler"
+    if name == "cosine_with_restarts":
+        cycles = int(scope.get("lr_scheduler_num_cycles", 1) or 1)
+        return Result("taken", {key: name, "learning_rate_cycles": cycles})
+    if name == "polynomial":
+        power = float(scope.get("lr_scheduler_power", 1) or 1)
+        return Result("taken", {key: name, "learning_rate_power": power})
     if name == "cosine_with_min_lr":
         return turned("", {"learning_rate_scheduler": "cosine"})
     return left(why.SCHEDULES)
@@ -171,16 +173,20 @@ def _warmup(scope: Scope, value: Any) -> Result:
     if float(value) >= 1:
         return took("learning_rate_warmup_steps", int(float(value)))
     if scope.get("max_train_epochs"):
-        return left(
-            "a fraction of the run; the number of steps is only known when the images "
-            "are. Set learning_rate_warmup_steps"
-        )
+        share = f"{100 * float(value):.10g} %"
+        return turned("a fraction of the run", {"learning_rate_warmup_steps": share})
     steps = int(float(value) * int(scope.get("max_train_steps")))
     return turned("a fraction of the steps", {"learning_rate_warmup_steps": steps})
 
 
-def _cycles(scope: Scope, value: Any) -> Result:
-    return left("is described at lr_scheduler", matters=False)
+def _of_scheduler(name: str) -> Rule:
+    def rule(scope: Scope, value: Any) -> Result:
+        used = scope.get("lr_scheduler") == name
+        return left(
+            "see lr_scheduler" if used else f"is only used by {name}", matters=False
+        )
+
+    return rule
 
 
 def _lowest_rate(scope: Scope, value: Any) -> Result:
@@ -412,8 +418,8 @@ TRAINING: dict[str, Rule] = {
     "lr_scheduler": _scheduler,
     "lr_scheduler_args": ignore(why.SCHEDULES),
     "lr_scheduler_min_lr_ratio": _lowest_rate,
-    "lr_scheduler_num_cycles": _cycles,
-    "lr_scheduler_power": _cycles,
+    "lr_scheduler_num_cycles": _of_scheduler("cosine_with_restarts"),
+    "lr_scheduler_power": _of_scheduler("polynomial"),
     "lr_scheduler_type": ignore(why.SCHEDULES),
     "lr_warmup_steps": _warmup,
     "masked_loss": _masked,

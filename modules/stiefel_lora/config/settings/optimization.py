@@ -10,6 +10,7 @@ from ...methods import usual_lr
 from .._base import Count, Flag, Number, StrictModel, setting
 from ..enums import EmaMode, LearningRateScheduler
 from ..optimizer import OPTIMIZER_MODELS, OptimizerChoice, OptimizerConfig
+from ..warmup import Warmup
 
 __all__ = ["DEFAULT_OPTIMIZER", "OptimizationSettings"]
 
@@ -80,17 +81,29 @@ class OptimizationSettings(StrictModel):
     learning_rate_scheduler: LearningRateScheduler = setting(
         "constant", label="Learning rate scheduler"
     )
-    """Learning rate scheduler that is used after the warmup."""
+    """Learning rate scheduler that is used after the warmup. All except constant
+    decrease the learning rate until the end of the run.
+    """
 
-    learning_rate_warmup_steps: Count = setting(0, label="Learning rate warmup steps")
-    """Number of steps in which the learning rate increases from zero. Must not exceed
-    the number of steps of the run.
+    learning_rate_cycles: Annotated[Count, Field(ge=1, le=10_000)] = setting(
+        1, label="Learning rate cycles"
+    )
+    """Number of cycles of the scheduler cosine_with_restarts."""
+
+    learning_rate_power: Annotated[Number, Field(gt=0, le=100)] = setting(
+        1.0, label="Learning rate power"
+    )
+    """Power of the scheduler polynomial. 1 is the same as linear."""
+
+    learning_rate_warmup_steps: Warmup = setting(0, label="Learning rate warmup steps")
+    """Number of steps in which the learning rate increases from zero, or a text such as
+    "5 %" of the steps or "2 epochs". Must not exceed the number of steps of the run.
     """
 
     learning_rate_min_factor: Annotated[Number, Field(ge=0, le=1)] = setting(
         0.0, label="Learning rate min factor"
     )
-    """Final learning rate of the schedulers cosine and linear, as a fraction of the
+    """Final learning rate of all schedulers except constant, as a fraction of the
     learning rate.
     """
 

@@ -7,6 +7,8 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
+from ...config.interval import UNITS
+
 __all__ = ["Field", "Kind", "fields_of", "read_field"]
 
 Node = Mapping[str, Any]
@@ -109,8 +111,10 @@ def read_field(key: str, node: Node, definitions: Mapping[str, Node]) -> Field:
         "default": node.get("default"),
         "optional": optional,
     }
-    if any(option.get("format") == "interval" for option in inner):
-        return Field(**common, kind=Kind.INTERVAL)
+    for option in inner:
+        if option.get("format") == "interval":
+            units = tuple(option.get("units", UNITS))
+            return Field(**common, kind=Kind.INTERVAL, choices=units)
     if len(inner) > 1:
         return Field(**common, kind=Kind.JSON)
     return Field(**common, **_details(inner[0] if inner else node, definitions))

@@ -177,12 +177,13 @@ class LineEditor(Editor):
 
 
 class IntervalEditor(LineEditor):
-    """A number and its unit: steps, epochs or minutes."""
+    """A number and its unit, such as steps, epochs or minutes."""
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
+        self._units = field.choices or UNITS
         self.unit = Combo()
-        self.unit.addItems(list(UNITS))
+        self.unit.addItems(list(self._units))
         self.unit.setAccessibleName(f"Unit of {field.label}")
         self.unit.activated.connect(self._chosen)
         self._place(self.line, self.unit)
@@ -204,7 +205,7 @@ class IntervalEditor(LineEditor):
 
     def _render(self, value: Any) -> None:
         number, _, unit = str("" if value is None else value).rpartition(" ")
-        found = [name for name in UNITS if unit and name.startswith(unit.lower())]
+        found = [name for name in self._units if unit and name.startswith(unit.lower())]
         if number and found:
             self.unit.setCurrentText(found[0])
         elif not isinstance(value, str):
