@@ -77,7 +77,12 @@ def test_what_has_no_counterpart_gets_its_reason(key: str, trainer: str) -> None
         (
             {"validation_concepts": [{"path": "a", "resolution": 64}]},
             "validation_concepts.0.resolution",
-            "resolution at the top level",
+            "validation_concepts.0.resolutions",
+        ),
+        (
+            {"validation_concepts": [{"path": "a", "bucket_step": 64}]},
+            "validation_concepts.0.bucket_step",
+            "bucket_step at the top level",
         ),
         (
             {"samples": [{"prompt": "a", "diffusion_steps": 2}]},

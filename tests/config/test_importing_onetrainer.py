@@ -158,14 +158,12 @@ def test_what_has_no_counterpart_is_reported_only_where_it_has_an_effect(
             "stop_training_after": 1,
             "stop_training_after_unit": "HOUR",
         },
-        resolution="512,1024",
         peft_type="LOKR",
         brand_new=1,
     )
     assert set(_lost(loud)) == {
         "generalized_offset_noise",
         "text_encoder.stop_training_after",
-        "resolution",
         "peft_type",
         "brand_new",
     }
@@ -217,6 +215,20 @@ def test_stiefel_lora_of_onetrainer(tmp_path: Path, keys: dict[str, Any]) -> Non
     assert found.data.get("lora_alpha") in (None, 8)
     assert found.data.get("learning_rate", 0.02) == 0.02
     assert "learning_rate" in _lost(found)
+
+
+def test_several_resolutions_are_lists(tmp_path: Path) -> None:
+    image = {"enable_resolution_override": True, "resolution_override": "768, 1024"}
+    concepts = [
+        {"path": "a", "image": image, "text": {}},
+        {"path": "b", "image": {**image, "enable_resolution_override": False}},
+    ]
+    found = _read(tmp_path, resolution="512,1024,512", concepts=concepts)
+    assert (found.data["resolution"], found.data["extra_resolutions"]) == (512, [1024])
+    first, second = found.data["concepts"]
+    assert first["resolutions"] == [768, 1024]
+    assert "resolutions" not in second
+    assert not any("resolution" in key for key in _lost(found))
 
 
 def test_clip_skip_is_counted_as_here(tmp_path: Path) -> None:

@@ -209,9 +209,13 @@ def test_datasets_become_concepts(tmp_path: Path) -> None:
           caption_prefix = "ohwx, "
         [[datasets]]
         resolution = 512
+        batch_size = 3
+          [[datasets.subsets]]
+          image_dir = "D:\\\\cats"
+          caption_prefix = "ohwx, "
         """,
     )
-    cats, dogs = found.data["concepts"]
+    cats, dogs, small = found.data["concepts"]
     assert cats == {
         "path": "D:\\cats",
         "repeats": 10,
@@ -223,7 +227,10 @@ def test_datasets_become_concepts(tmp_path: Path) -> None:
     assert "enable_tag_shuffling" not in dogs
     assert (found.data["resolution"], found.data["batch_size"]) == (768, 2)
     assert found.data["trigger_word"] == "ohwx"
-    assert "datasets.1.resolution" in [e.key for e in found.report.differences]
+    assert small["resolutions"] == [512]
+    assert "resolutions" not in cats
+    assert _outcome(found, "datasets.1.resolution") == "translated"
+    assert "datasets.1.batch_size" in [e.key for e in found.report.differences]
 
 
 def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> None:

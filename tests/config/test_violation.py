@@ -49,6 +49,13 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "optimizer.a_rule",
     ),
     ({"output_formats": ["peft", "peft"]}, "output_formats"),
+    ({"extra_resolutions": [512, 512]}, "extra_resolutions"),
+    ({"extra_resolutions": [1024]}, "extra_resolutions"),
+    ({**FLUX, "extra_resolutions": [520]}, "extra_resolutions"),
+    (
+        {**FLUX, "concepts": ["a", {"path": "b", "resolutions": [520]}]},
+        "concepts.1.resolutions",
+    ),
     ({"lora_init": "stella"}, "lora_init"),
     ({**LOI, "lora_model_name": ["a.safetensors"]}, "lora_model_name"),
     ({"loi_file_rank": 8}, "loi_file_rank"),
@@ -160,6 +167,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
             ]
         },
         "concepts.0.secondary_separator",
+    ),
+    (
+        {"concepts": [{"path": "a", "resolutions": [512, 512]}]},
+        "concepts.0.resolutions",
     ),
     # Of the file as a whole.
     ({"schema_version": 99}, "schema_version"),

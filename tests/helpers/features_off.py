@@ -179,6 +179,23 @@ OFF = (
         (f"{_IMPORTING}sd_scripts.py::test_layers_of_clip_are_counted_from_one",),
     ),
     Off(
+        "several resolutions",
+        "data.buckets.Buckets.sizes_for",
+        Returns("(self.size_for(original),)"),
+        (
+            f"{_DATA}resolutions.py::test_uses_are_shared_equally",
+            f"{_DATA}resolutions.py::test_each_image_is_used_equally_often_at_each",
+            f"{_TRAINING}varied_pictures.py::"
+            "test_images_of_several_resolutions_are_resumed_to_the_bit",
+        ),
+    ),
+    Off(
+        "several resolutions",
+        "config.importing.onetrainer_data._override",
+        Returns('left("is not supported")'),
+        (f"{_IMPORTING}onetrainer.py::test_several_resolutions_are_lists",),
+    ),
+    Off(
         _MARKUP,
         "data.wildcards.with_choices",
         Returns("text"),

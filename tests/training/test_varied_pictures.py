@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, factors_of, tiny_config
@@ -75,6 +77,36 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 
     monkeypatch.setattr(TrainingState, "loss", record)
     return seen
+
+
+def test_images_of_several_resolutions_are_resumed_to_the_bit(
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    stop_after: StopAfter,
+    batches: list[dict[str, torch.Tensor]],
+) -> None:
+    settings = {
+        "steps": 12,
+        "batch_size": 1,
+        "concepts": with_concept(tmp_path, 0, resolutions=[32, 48]),
+        "allow_upscaling": True,
+        "validate_every": 12,
+    }
+    whole = train(varied(tiny_sdxl, tmp_path, run_name="whole", **settings))
+    sides = {(b["latents"].shape[-2] * b["latents"].shape[-1]) for b in batches}
+    # Of 32 x 32 and 48 x 48 pixels at most, and of their buckets.
+    assert {64, 144} <= sides
+    sizes = {tuple(batch["time_ids"][0, 4:].tolist()) for batch in batches}
+    assert {(32, 32), (48, 48)} <= sizes
+    with safe_open(whole.lora_files[0], "pt") as file:
+        notes = file.metadata()
+    # Five images, at any number of resolutions.
+    counts = {"shapes": {"n_repeats": 1, "img_count": 5}}
+    assert json.loads(notes["ss_dataset_dirs"]) == counts
+    with stop_after(5, "stop"):
+        assert train(varied(tiny_sdxl, tmp_path, **settings)).interrupted
+    again = train(varied(tiny_sdxl, tmp_path, **settings), resume="last")
+    assert_same_factors(whole, again)
 
 
 def test_batches_have_masks_weights_and_all_shapes(

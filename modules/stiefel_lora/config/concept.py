@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ._base import Count, Flag, FolderPath, Number, Text, broken_rule, setting
 from .caption_extension import TEXT, CaptionExtension
+from .parts import Sides, listed_twice
 from .variation import CaptionVariation, ImageVariation
 from .violation import Violation
 
@@ -57,6 +58,12 @@ class Concept(ImageVariation, CaptionVariation):
     epoch.
     """
 
+    resolutions: Sides = setting(
+        (), label="Resolutions", unset_means="resolution and extra_resolutions"
+    )
+    """Resolutions at which the images of this folder are trained, instead of those of
+    the other folders."""
+
     loss_weight: Annotated[Number, Field(ge=0, le=100)] = setting(
         1.0, label="Loss weight"
     )
@@ -97,6 +104,7 @@ class Concept(ImageVariation, CaptionVariation):
             or _prompt_path_fits(self)
             or _captions_are_files(self)
             or _separators_differ(self)
+            or _resolutions_differ(self)
         )
         if found:
             raise broken_rule(found)
@@ -143,6 +151,10 @@ def _captions_are_files(concept: Concept) -> Violation | None:
                 "Set prompt_source to 'sample', or remove it",
             )
     return None
+
+
+def _resolutions_differ(concept: Concept) -> Violation | None:
+    return listed_twice("resolutions", concept.resolutions)
 
 
 def _separators_differ(concept: Concept) -> Violation | None:

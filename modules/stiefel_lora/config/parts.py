@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from ._base import Count, Number, Seed, StrictModel, Text, setting
+from .violation import Violation
 
-__all__ = ["Sample", "Side"]
+__all__ = ["Sample", "Side", "Sides", "listed_twice"]
 
 Side = Annotated[int, Field(strict=True, ge=32, le=4096, multiple_of=8)]
+
+Sides = Annotated[tuple[Side, ...], Field(max_length=16)]
+
+
+def listed_twice(key: str, sides: Sequence[int]) -> Violation | None:
+    """Return the violation of a list of resolutions in which one occurs twice."""
+    double = next((side for side in sides if sides.count(side) > 1), None)
+    if double is None:
+        return None
+    return Violation(key, f"contains {double} twice", "Remove one of them")
 
 
 class Sample(StrictModel):

@@ -76,6 +76,14 @@ class Settings(
         }
 
     @property
+    def largest_resolution(self) -> int:
+        """Highest resolution of the images."""
+        usual = (self.resolution, *self.extra_resolutions)
+        concepts = (*self.concepts, *self.validation_concepts)
+        own = [concept.resolutions or usual for concept in enabled_of(concepts)]
+        return max(side for sides in (own or [usual]) for side in sides)
+
+    @property
     def text_encoder_rates(self) -> dict[str, float]:
         """Learning rates of the trained text encoders, by component."""
         given = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..families.catalogue import listed, records
 from .interval import is_in
+from .parts import listed_twice
 from .path_text import path_problem
 from .resolved import Settings
 from .rules_family import FAMILY_RULES
@@ -81,6 +82,17 @@ def _formats_differ(config: Settings) -> Violation | None:
     return Violation(
         "output_formats", f"contains {double!r} twice", "Remove one of them"
     )
+
+
+def _extra_resolutions_differ(config: Settings) -> Violation | None:
+    extra = config.extra_resolutions
+    if config.resolution in extra:
+        return Violation(
+            "extra_resolutions",
+            f"contains {config.resolution}, which is also resolution",
+            "Remove it",
+        )
+    return listed_twice("extra_resolutions", extra)
 
 
 def _run_name_is_a_folder(config: Settings) -> Violation | None:
@@ -241,6 +253,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _optimizer_options_have_an_effect,
     _starts_once,
     _formats_differ,
+    _extra_resolutions_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,
     _loi_has_one_rank,

@@ -33,6 +33,12 @@ def _sides_are_whole_patches(config: Settings) -> Violation | None:
 
 def _sides(config: Settings) -> Iterator[tuple[str, int | None]]:
     yield "resolution", config.resolution
+    for side in config.extra_resolutions:
+        yield "extra_resolutions", side
+    for key in ("concepts", "validation_concepts"):
+        for number, concept in enumerate(getattr(config, key)):
+            for side in concept.resolutions:
+                yield f"{key}.{number}.resolutions", side
     yield "bucket_step", config.bucket_step
     for number, sample in enumerate(config.samples):
         yield f"samples.{number}.width", sample.width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from .folder import CaptionedImage
 
 if TYPE_CHECKING:
     from ..config import Concept
+    from .entry import Entry
 
-__all__ = ["rates_of"]
+__all__ = ["rates_of", "rates_of_entries"]
 
 
 def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
@@ -62,6 +64,18 @@ def _shared(
         place: repeats + (total - own) / images
         for place, (repeats, _) in folders.items()
     }
+
+
+def rates_of_entries(entries: Sequence[Entry]) -> list[Fraction]:
+    """Return how often each entry is used per epoch.
+
+    An image with several resolutions has an entry for each of them, which share its
+    uses equally.
+    """
+    images = {id(entry.image): entry.image for entry in entries}
+    rates = dict(zip(images, rates_of(list(images.values())), strict=True))
+    counts = Counter(id(entry.image) for entry in entries)
+    return [rates[id(e.image)] / counts[id(e.image)] for e in entries]
 
 
 def _rate(concept: Concept, count: int) -> Fraction | None:

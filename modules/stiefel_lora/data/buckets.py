@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .unreadable import UnreadableImage
@@ -59,6 +60,27 @@ class Buckets:
 
     max_megapixels: float = MEGAPIXELS
     """Maximum number of megapixels. Larger images are skipped."""
+
+    extra: tuple[int, ...] = ()
+    """Other resolutions at which images are also trained."""
+
+    def sizes_for(
+        self, original: Size, resolutions: Sequence[int] = ()
+    ) -> tuple[Size, ...]:
+        """Return the sizes to which an image is cropped, one for each resolution.
+
+        An image that is too small for several of them has their common size once.
+
+        Args:
+            original: width and height of the image.
+            resolutions: resolutions of the folder. By default, those of all folders.
+
+        Raises:
+            UnreadableImage: As :meth:`size_for`.
+        """
+        sides = resolutions or (self.resolution, *self.extra)
+        found = [_at_resolution(self, side).size_for(original) for side in sides]
+        return tuple(dict.fromkeys(found))
 
     @functools.cached_property
     def sizes(self) -> tuple[Size, ...]:
@@ -115,6 +137,11 @@ class Buckets:
         return min(width, longest), min(height, longest)
 
 
+@functools.lru_cache(maxsize=256)
+def _at_resolution(buckets: Buckets, side: int) -> Buckets:
+    return dataclasses.replace(buckets, resolution=side, extra=())
+
+
 def megapixels(size: Size) -> float:
     """Return the number of megapixels."""
     return size[0] * size[1] / 1e6
@@ -143,4 +170,5 @@ def buckets_of(config: TrainConfig) -> Buckets:
         max_aspect=config.max_aspect_ratio,
         allow_upscaling=config.allow_upscaling,
         max_megapixels=config.max_image_megapixels,
+        extra=config.extra_resolutions,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .._exceptions import DataError
 from .augmentation import Augmentation, augmentation_count
+from .balance import rates_of_entries
 from .buckets import Size
 from .encoder import Encoder
 from .entry import Entry
@@ -30,7 +32,7 @@ class EncodedSet:
     """Dataset of encoded images, in the order of the scan.
 
     Args:
-        entries: readable images.
+        entries: readable images, at each of their resolutions.
         encoder: encoder of images and captions.
         plan: processing of the images.
         unreadable: file name and reason of every image that was skipped.
@@ -49,8 +51,21 @@ class EncodedSet:
 
     @property
     def images(self) -> list[CaptionedImage]:
-        """Return the images with their captions, in the order of the indices."""
+        """Return the images with their captions, in the order of the indices.
+
+        An image with several resolutions has an index for each of them.
+        """
         return [entry.image for entry in self._entries]
+
+    @property
+    def distinct_images(self) -> list[CaptionedImage]:
+        """Return every image once, also if it has several resolutions."""
+        return list({id(entry.image): entry.image for entry in self._entries}.values())
+
+    @property
+    def rates(self) -> list[Fraction]:
+        """Return how often each entry is used per epoch."""
+        return rates_of_entries(self._entries)
 
     @property
     def encodes_text(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from .._exceptions import DataError
 from .._wording import counted
-from .balance import rates_of
+from .balance import rates_of, rates_of_entries
 from .buckets import Buckets, Size, buckets_of
 from .captions import listed_in
 from .color_profiles import profile_remarks
@@ -52,7 +52,10 @@ class ScanReport:
     """Width and height of the image with the most pixels."""
 
     buckets: dict[Size, int]
-    """Number of images in each bucket, in descending order."""
+    """Number of images in each bucket, in descending order.
+
+    An image is in a bucket of each of its resolutions.
+    """
 
     small_buckets: dict[Size, int]
     """Buckets with fewer images per epoch than a batch."""
@@ -76,7 +79,7 @@ class ScanReport:
     """Error messages about folders and caption files that cannot be used."""
 
     entries: tuple[Entry, ...] = ()
-    """Readable images with their sizes and buckets."""
+    """Readable images with their sizes and buckets, one for each resolution."""
 
     def messages(self) -> list[str]:
         """Return the report as text: a summary, and a line for each kind of problem."""
@@ -167,10 +170,15 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
     sizes, broken = sizes_of(scan.images, buckets, decode=decode)
     good = [scan.images[number] for number in sizes]
     rates = rates_of(good)
-    chosen = collections.Counter(bucket for _, bucket in sizes.values())
+    entries = [
+        Entry(scan.images[number], size, bucket)
+        for number, (size, own) in sizes.items()
+        for bucket in own
+    ]
+    chosen = collections.Counter(entry.size for entry in entries)
     per_pass: dict[Size, float] = collections.defaultdict(float)
-    for rate, (_, bucket) in zip(rates, sizes.values(), strict=True):
-        per_pass[bucket] += float(rate)
+    for rate, entry in zip(rates_of_entries(entries), entries, strict=True):
+        per_pass[entry.size] += float(rate)
     originals = sorted((size for size, _ in sizes.values()), key=_area)
     return ScanReport(
         images=len(scan.images),
@@ -189,38 +197,38 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
         listed_but_missing=_listed_but_missing(scan.images),
         remarks=(*scan.remarks, *profile_remarks(image.path for image in good)),
         problems=scan.problems,
-        entries=tuple(
-            Entry(scan.images[number], *both) for number, both in sizes.items()
-        ),
+        entries=tuple(entries),
     )
 
 
 def sizes_of(
     images: Sequence[CaptionedImage], buckets: Buckets, *, decode: bool = False
-) -> tuple[dict[int, tuple[Size, Size]], dict[Path, str]]:
+) -> tuple[dict[int, tuple[Size, tuple[Size, ...]]], dict[Path, str]]:
     """Read the sizes of images.
 
     Returns:
         Sizes and buckets of usable images by index, and the reasons for skipping
         others.
     """
-    sizes: dict[int, tuple[Size, Size]] = {}
+    sizes: dict[int, tuple[Size, tuple[Size, ...]]] = {}
     broken: dict[Path, str] = {}
     for number, image in enumerate(images):
         try:
-            sizes[number] = _sizes_of(image.path, buckets, decode)
+            sizes[number] = _sizes_of(image, buckets, decode)
         except UnreadableImage as error:
             broken[image.path] = str(error)
     return sizes, broken
 
 
-def _sizes_of(path: Path, buckets: Buckets, decode: bool) -> tuple[Size, Size]:
-    size = upright_size(path)
-    bucket = buckets.size_for(size)
+def _sizes_of(
+    image: CaptionedImage, buckets: Buckets, decode: bool
+) -> tuple[Size, tuple[Size, ...]]:
+    size = upright_size(image.path)
+    found = buckets.sizes_for(size, image.concept.resolutions)
     if decode:
-        with open_image(path) as image:
-            image.load()
-    return size, bucket
+        with open_image(image.path) as opened:
+            opened.load()
+    return size, found
 
 
 def _area(size: Size) -> int:

@@ -44,7 +44,7 @@ def encode_set(
     found = EncodedSet(entries, Encoder(family, store, plan.cached), plan, unreadable)
     for image in scan.images:
         try:
-            entries.append(_prepare(image, found, plan))
+            entries += _prepare(image, found, plan)
         except UnreadableImage as error:
             unreadable.append(f"{image.path} ({error})")
         tick()
@@ -52,13 +52,15 @@ def encode_set(
     return found
 
 
-def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> Entry:
+def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> list[Entry]:
     original = upright_size(image.path)
-    entry = Entry(image, original, plan.buckets.size_for(original))
-    found.prepare(entry)
+    sizes = plan.buckets.sizes_for(original, image.concept.resolutions)
+    entries = [Entry(image, original, size) for size in sizes]
+    for entry in entries:
+        found.prepare(entry)
     if not plan.encodes_text:
-        return entry
+        return entries
     texts = caption_variants(image) if plan.varied else [plain_caption(image)]
     for text in texts:
         found.encoder.prepare_caption(text)
-    return entry
+    return entries

@@ -50,9 +50,13 @@ def estimate_disk(
     factors: int,
     state: int,
 ) -> DiskEstimate:
-    """Estimate the disk space from the number of images and the size of the state."""
+    """Estimate the disk space from the number of images and the size of the state.
+
+    An image counts once for each of its resolutions.
+    """
     vae = settings["vae"]
-    side = math.ceil(config.resolution / 2 ** (len(vae["block_out_channels"]) - 1))
+    shrink = 2 ** (len(vae["block_out_channels"]) - 1)
+    side = math.ceil(config.largest_resolution / shrink)
     latents = vae["latent_channels"] * side**2 * FLOAT
     width = PLAIN[config.plain_weight_dtype]
     cached = has_frozen_text(config, settings)

@@ -135,7 +135,7 @@ def estimate_memory(
 def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | Unit]:
     """Return the operations of the denoiser at the resolution of the run."""
     shrink = 2 ** (len(settings["vae"]["block_out_channels"]) - 1)
-    side = math.ceil(config.resolution / shrink)
+    side = math.ceil(config.largest_resolution / shrink)
     record = record_of(config.model_type)
     architecture: Architecture = record.load(record.memory)
     return architecture.walk(config, settings[record.denoiser], side)
@@ -173,7 +173,8 @@ def _encoding(config: TrainConfig, settings: Mapping[str, Settings]) -> int:
         ]
         texts = PLAIN[config.plain_weight_dtype] * sum(map(parameters_of, steps))
     vae = settings["vae"]
-    return texts + FLOAT * vae_parameters(vae) + encoding_bytes(vae, config.resolution)
+    image = encoding_bytes(vae, config.largest_resolution)
+    return texts + FLOAT * vae_parameters(vae) + image
 
 
 def _sampling(config: TrainConfig, settings: Mapping[str, Settings]) -> int:

@@ -10,7 +10,6 @@ from torch import nn
 
 from ..adapters import LoraDropout, add_lora, pairs_of
 from ..config.rules_lora import DROPOUTS
-from ..data.balance import rates_of
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_concepts
 from ..data.order import DataOrder
@@ -119,7 +118,7 @@ def build_state(
         optimizer=prepared[1],
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(whole),
-        order=DataOrder(rates_of(images.images), config.seed, images.sizes),
+        order=DataOrder(images.rates, config.seed, images.sizes),
         noise=make_noise_source(config, family),
         objective=make_objective(config, family.prediction_type),
         images=images,
@@ -206,7 +205,7 @@ def _encode(
             f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be read "
             f"and are skipped: {'; '.join(encoded.unreadable)}."
         )
-    for remark in profile_remarks(image.path for image in encoded.images):
+    for remark in profile_remarks(image.path for image in encoded.distinct_images):
         say(remark)
     return encoded
 

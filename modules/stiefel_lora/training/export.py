@@ -317,11 +317,12 @@ def _clip_skip(config: TrainConfig) -> int | None:
 
 
 def _images(images: EncodedSet) -> dict[str, object]:
-    rates = rates_of(images.images)
     buckets: dict[Size, float] = collections.defaultdict(float)
-    concepts: dict[int, list[tuple[CaptionedImage, Fraction]]] = {}
-    for image, rate, size in zip(images.images, rates, images.sizes, strict=True):
+    for rate, size in zip(images.rates, images.sizes, strict=True):
         buckets[size] += float(rate)
+    concepts: dict[int, list[tuple[CaptionedImage, Fraction]]] = {}
+    single = images.distinct_images
+    for image, rate in zip(single, rates_of(single), strict=True):
         concepts.setdefault(id(image.concept), []).append((image, rate))
     folders = [_folder(members) for members in concepts.values()]
     return image_metadata(folders, buckets)

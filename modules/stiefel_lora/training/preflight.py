@@ -278,7 +278,11 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         *profile_remarks(p.path for p in (*train.images, *validation_set.images)),
     ]
     settings = part_settings(source) if source else usual_settings(config.model_type)
-    count = len(train.images) + len(validation_set.images)
+    usual = 1 + len(config.extra_resolutions)
+    count = sum(
+        len(image.concept.resolutions) or usual
+        for image in (*train.images, *validation_set.images)
+    )
     memory, disk = _estimates(config, settings, count)
     free = free_space(config.output_dir)
     if disk.total > free:

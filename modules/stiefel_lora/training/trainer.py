@@ -168,7 +168,7 @@ class Run:
                 "optimizer": self.config.optimizer.name,
                 "rank": self.config.lora_rank,
                 "blocks": len(state.pairs),
-                "pictures": len(state.images),
+                "pictures": len(state.images.distinct_images),
                 "unreadable": state.images.unreadable,
                 "changed": {},
                 **more,
@@ -283,7 +283,7 @@ class Run:
             validation_after=losses[max(losses)] if losses else None,
             mean_effective_rank=ranks.mean,
             lowest_effective_rank=ranks.lowest,
-            pictures=len(state.images),
+            pictures=len(state.images.distinct_images),
             unreadable=tuple(state.images.unreadable),
             wall_seconds=time.monotonic() - clock,
         )

@@ -78,7 +78,7 @@ WITHOUT = {
         augmentations augments flip_y random_crop_scale random_scale square_crop
         standardize_images
     """,
-    why.BUCKETS: "bucket_tolerance buckets resolutions",
+    why.BUCKETS: "bucket_tolerance buckets",
     why.CONDITIONS: """
         clip_image_path control_path control_path_1 control_path_2 control_path_3
         ctrl_img do_audio do_i2v fps inpaint_path num_frames shrink_video_to_frames

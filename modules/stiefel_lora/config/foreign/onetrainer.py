@@ -27,6 +27,7 @@ KEYS = {
     "prior": "transformer_model_name",
     "quantization": "weight_dtype",
     "random_seed": "samples.seed",
+    "resolution_override": "concepts.resolutions",
     "rolling_backup": "keep_checkpoints",
     "rolling_backup_count": "keep_checkpoints",
     "sample_after": "sample_every",
@@ -107,8 +108,8 @@ WITHOUT = {
         enable_fixed_rotate enable_fixed_saturation enable_random_circular_mask_shrink
         enable_random_mask_rotate_crop enable_random_rotate random_rotate_max_angle
     """,
-    "resolution applies to all concepts": (
-        "enable_resolution_override resolution_override"
+    "resolutions of a concept is used whenever it is set": (
+        "enable_resolution_override"
     ),
     why.CAPTIONS: """
         caps_randomize_enable caps_randomize_lowercase caps_randomize_mode

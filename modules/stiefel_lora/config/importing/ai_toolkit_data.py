@@ -15,10 +15,11 @@ DATASET_DEFAULTS: dict[str, Any] = {"resolution": 512}
 
 def _resolution(scope: Scope, value: Any) -> Result:
     sides = [int(side) for side in (value if isinstance(value, list) else [value])]
-    if len(sides) == 1:
-        return took("_resolution", sides[0])
-    note = "there is one resolution; the highest one is used"
-    return turned(note, {"_resolution": max(sides)}, matters=True)
+    found = list(dict.fromkeys(sides))
+    if len(found) == 1:
+        return took("_resolution", found[0])
+    note = "every image is used at each of them, so repeats is multiplied"
+    return turned(note, {"_resolution": max(found), "resolutions": found})
 
 
 def _caption(scope: Scope, value: Any) -> Result:

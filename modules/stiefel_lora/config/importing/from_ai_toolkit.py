@@ -152,13 +152,21 @@ def _completed(
     result: dict[str, Any], concepts: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Move settings of datasets that apply to all of them here."""
+    for concept in concepts:
+        # In ai-toolkit, a dataset is used once for each of its resolutions.
+        if count := len(concept.get("resolutions", ())):
+            concept["repeats"] = concept.get("repeats", 1) * count
+    sides = [concept.pop("_resolution", 0) for concept in concepts]
     shared: dict[str, list[Any]] = {}
     for concept in concepts:
         for key in [key for key in concept if key.startswith("_")]:
             shared.setdefault(key[1:], []).append(concept.pop(key))
     found = {key: values[0] for key, values in shared.items()}
-    if "resolution" in shared:
-        found["resolution"] = max(shared["resolution"])
+    if any(sides):
+        found["resolution"] = max(sides)
+    for concept, side in zip(concepts, sides, strict=True):
+        if side and side != found["resolution"]:
+            concept.setdefault("resolutions", [side])
     found.setdefault("latent_caching", False)
     if found.get("alpha_mask"):
         found |= {"masked_training": True, "unmasked_probability": 0.0}

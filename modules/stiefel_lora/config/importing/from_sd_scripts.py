@@ -12,7 +12,7 @@ from ..foreign import reasons as why
 from ..foreign import sd_scripts
 from .import_report import Entry
 from .key_rules import Rule, Scope, without_counterpart
-from .key_walk import walk
+from .key_walk import apply, walk
 from .lean_result import Imported, finished, nested
 from .sample_files import samples_in
 from .sd_data import (
@@ -202,6 +202,10 @@ def _same(entry: Entry, first: dict[str, Any], index: int) -> Entry:
     key = entry.key.rpartition(".")[2]
     if not index or key in SUBSET or first.get(key, entry.value) == entry.value:
         return entry
+    if key == "resolution":
+        sets = tuple(("concepts.*.resolutions", [side]) for _, side in entry.sets)
+        note = "for the concepts of this dataset"
+        return dataclasses.replace(entry, outcome="translated", sets=sets, note=note)
     return dataclasses.replace(
         entry,
         outcome="ignored",
@@ -224,12 +228,16 @@ def _concepts(
     """Return a concept for each subset, with the settings that it inherits."""
     general = parts.get("general") if isinstance(parts.get("general"), dict) else {}
     above = {**_only(options, SUBSET), **_only(general, SUBSET)}
-    subsets = [
-        {**above, **_only(dataset, SUBSET), **subset}
-        for dataset in _objects(parts.get("datasets"))
-        for subset in _objects(dataset.get("subsets"))
-    ]
-    found = [_concept(subset, family) for subset in subsets]
+    found = []
+    for dataset in _objects(parts.get("datasets")):
+        scope = Scope({**options, **(general or {}), **dataset}, {}, family)
+        side = _side(scope)
+        for subset in _objects(dataset.get("subsets")):
+            own = {**above, **_only(dataset, SUBSET), **subset}
+            concept = _concept(own, family)
+            if side not in (None, data.get("resolution")):
+                concept["resolutions"] = [side]
+            found.append(concept)
     for place, is_reg in (("concepts.0", False), ("concepts.1", True)):
         if f"{place}.path" in data:
             subset = {**above, "image_dir": data[f"{place}.path"], "is_reg": is_reg}
@@ -237,6 +245,14 @@ def _concepts(
             key = "subfolder_repeats" if numbered else "include_subdirectories"
             found.append({**_concept(subset, family), key: True})
     return found
+
+
+def _side(scope: Scope) -> Any:
+    """Return the resolution of a dataset, or None if it has none."""
+    value = scope.get("resolution")
+    if value is None:
+        return None
+    return apply(DATASET, scope, "resolution", value).sets.get("resolution")
 
 
 def _concept(subset: dict[str, Any], family: str) -> dict[str, Any]:

@@ -124,7 +124,11 @@ def _caps(scope: Scope, value: Any) -> Result:
 def _override(scope: Scope, value: Any) -> Result:
     if not scope.get("image.enable_resolution_override"):
         return left(_SWITCHED_OFF, matters=False)
-    return left("resolution applies to all concepts")
+    parts = [part.strip() for part in str(value).split(",") if part.strip()]
+    sides = dict.fromkeys(int(part) for part in parts if part.isdecimal())
+    if len(parts) == len(sides):
+        return turned("a list", {"resolutions": list(sides)})
+    return left("resolutions of concepts are sides of squares")
 
 
 def _rotation(scope: Scope, value: Any) -> Result:

@@ -196,15 +196,17 @@ def _filter(scope: Scope, value: Any) -> Result:
 
 
 def _resolution(scope: Scope, value: Any) -> Result:
-    first, *others = [part.strip() for part in str(value).split(",")]
+    first, *others = [part.strip() for part in str(value).split(",") if part.strip()]
     sides = [float(side) for side in first.lower().split("x")]
     step = 16 if scope.family == "flux" else 8
     pixels = sides[0] * sides[-1]
     side = int(sides[0]) if len(sides) == 1 else round(math.sqrt(pixels) / step) * step
     sets = {"resolution": side}
     if others:
-        note = "there is one resolution; the first one is used"
-        return turned(note, sets, matters=True)
+        rest = dict.fromkeys(int(part) for part in others)
+        rest.pop(side, None)
+        note = "each image is used equally often at each of them"
+        return turned(note, {**sets, "extra_resolutions": list(rest)})
     if len(sides) > 1:
         square = not scope.get("aspect_ratio_bucketing", True)
         note = "the side of a square with as many pixels"

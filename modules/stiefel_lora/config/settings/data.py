@@ -8,7 +8,7 @@ from pydantic import Field
 
 from .._base import Flag, FolderPath, Number, StrictModel, setting
 from ..concept import Concepts
-from ..parts import Side
+from ..parts import Side, Sides
 from ..trigger import TriggerWord
 
 __all__ = ["DataSettings"]
@@ -53,6 +53,11 @@ class DataSettings(StrictModel):
     """Width and height of square training images in pixels. Must be a multiple of 8.
     Use 1024 for SDXL. Buckets with other aspect ratios have about the same number of
     pixels.
+    """
+
+    extra_resolutions: Sides = setting((), label="Extra resolutions")
+    """Other resolutions at which images are also trained, for example 512 and 768. Each
+    image is used equally often at each of them, and as often as before in total.
     """
 
     aspect_ratio_bucketing: Flag = setting(True, label="Aspect ratio bucketing")

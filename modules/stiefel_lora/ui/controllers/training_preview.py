@@ -98,5 +98,7 @@ def trained_image(
     plan = plan_in(config, training=training)
     (image,) = add_trigger(Scan((image,), ()), config.trigger_word).images
     original = upright_size(image.path)
-    entry = Entry(image, original, plan.buckets.size_for(original))
+    # The first of several resolutions: the page of buckets shows all of them.
+    size, *_ = plan.buckets.sizes_for(original, image.concept.resolutions)
+    entry = Entry(image, original, size)
     return TrainedImage(entry, plan)
