@@ -166,7 +166,7 @@ def test_presets_are_found_by_search_and_chosen(open_window, qtbot):
     assert window.document.source.stem == "demo_adamw"
 
 
-def test_a_warmup_has_units_of_its_own(open_window):
+def test_a_warmup_has_other_units(open_window):
     window = open_window()
     editor = rows(window)["learning_rate_warmup_steps"].editor
     units = [editor.unit.itemText(i) for i in range(editor.unit.count())]
