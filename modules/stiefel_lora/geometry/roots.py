@@ -136,7 +136,12 @@ def joint_polar_core(gram: Tensor) -> Tensor:
     Returns:
         ``(*batch, r, r)``, symmetric to rounding.
     """
-    size = torch.linalg.matrix_norm(gram, keepdim=True) + torch.finfo(gram.dtype).tiny
+    norm, whole = torch.linalg.matrix_norm(gram, keepdim=True), trace(gram)
+    # The norm is at least trace / sqrt(r), except where its squares underflow (below
+    # 1e-19 in float32). Divided by it, K would be large, and the polynomials diverge.
+    least = 0.9 * gram.shape[-1] ** -0.5
+    size = torch.where(norm >= least * whole, norm, whole)
+    size = size + torch.finfo(gram.dtype).tiny
     polish = _POLISH if gram.dtype == torch.float64 else ()
     core = _polynomials(_flat(gram / size), _LIFT_JOINT + polish)
     return core.view(gram.shape) * size.rsqrt()

@@ -91,6 +91,9 @@ class PolarFactor(AlikeFactor):
         batch.point = self._tall(torch.baddbmm(moved, light, core["turn"]))
         slope = self._tall(batch.grad)
         fresh = ((slope @ core["inverse"]) * slope).mean(-1, keepdim=True)
+        # Where the gradients of B and A contradict each other, B's may be 1e20 times A.
+        most = 1e-6 * torch.finfo(fresh.dtype).max
+        fresh = fresh.nan_to_num(nan=most, posinf=most, neginf=-most).clamp_max(most)
         decay, old = batch.numbers["curvature_decay"], self._state(batch)
         name = f"curvature_{self.role}"
         batch.state[name] = self._tall(decay * old + (1 - decay) * fresh)
