@@ -46,6 +46,7 @@ _SHAPES = (
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
 _SCHEDULE = f"{_TRAINING}schedule.py::"
+_RATES = f"{_TRAINING}rate_pattern.py::"
 _ZERO = "tests/families/test_zero_terminal_snr.py::"
 _STOP = f"{_TRAINING}text_encoder_stop.py::"
 _DROPOUT = f"{_TRAINING}lora_dropout.py::"
@@ -599,6 +600,15 @@ OFF = (
         (
             "tests/config/test_epochs.py::test_a_warmup_is_steps_a_share_or_epochs",
             f"{_SCHEDULE}test_a_warmup_in_percent_reaches_the_run",
+        ),
+    ),
+    Off(
+        "learning rates of layers",
+        "training.build.make_optimizer",
+        Value("config.learning_rate_pattern", "{}"),
+        (
+            f"{_RATES}test_the_first_step_of_adam_has_the_length_of_each_rate",
+            f"{_RATES}test_a_run_logs_all_rates_and_resumes_to_the_bit",
         ),
     ),
     Off(

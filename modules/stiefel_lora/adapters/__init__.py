@@ -5,6 +5,7 @@ from __future__ import annotations
 from .dora_layers import base_lengths, magnitude_of, row_lengths
 from .effective_update import EffectiveUpdate, effective_update
 from .layer_ranks import ranks_of
+from .layer_rates import rate_factors
 from .lora import (
     add_lora,
     alpha_of,
@@ -32,6 +33,7 @@ __all__ = [
     "magnitude_of",
     "pairs_of",
     "ranks_of",
+    "rate_factors",
     "row_lengths",
     "select_layers",
     "select_text_layers",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..adapters import LoraDropout, add_lora, pairs_of
+from ..adapters import LoraDropout, add_lora, pairs_of, rate_factors
 from ..config.rules_lora import DROPOUTS
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_concepts
@@ -273,6 +273,20 @@ def add_text_loras(
     return whole
 
 
+def _by_factor(
+    module: nn.Module, prefix: str, patterns: Mapping[str, float]
+) -> dict[float, list[tuple[str, nn.Parameter]]]:
+    """Return the trained parameters by the factor of their learning rate."""
+    trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+    layers = {name: name.partition(".lora_")[0] for name, _ in trained}
+    factors = rate_factors([*dict.fromkeys(layers.values())], patterns)
+    found: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in trained:
+        entry = (f"{prefix}{name}", parameter)
+        found.setdefault(factors[layers[name]], []).append(entry)
+    return found
+
+
 def make_optimizer(
     config: TrainConfig, family: Family, model: nn.Module
 ) -> torch.optim.Optimizer:
@@ -293,17 +307,18 @@ def make_optimizer(
     # it.
     is_rank = config.resolved_alpha == config.lora_rank
     seen_to = {ALPHA_IS_RANK: is_rank} if entry else {}
+    parts = {family.component: model} if config.learning_rate_pattern else {}
+    if rates:
+        names = (family.component, *rates)
+        parts = {part: model.get_submodule(part) for part in names}
     groups: list[dict[str, Any]] = [
-        {
-            "params": [
-                (f"{part}.{name}", parameter)
-                for name, parameter in model.get_submodule(part).named_parameters()
-                if parameter.requires_grad
-            ],
-            "lr": rates.get(part, rate),
-            **seen_to,
-        }
-        for part in ((family.component, *rates) if rates else ())
+        {"params": params, "lr": rates.get(part, rate) * factor, **seen_to}
+        for part, module in parts.items()
+        for factor, params in _by_factor(
+            module,
+            f"{part}." if rates else "",
+            config.learning_rate_pattern if part == family.component else {},
+        ).items()
     ]
     if config.optimizer.name != "custom":
         # A model rather than its parameters where possible: names identify pairs, and

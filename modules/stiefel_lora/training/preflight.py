@@ -14,7 +14,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from .._exceptions import ConfigError, OutputError
-from ..adapters import check_room, ranks_of, select_layers, select_text_layers
+from ..adapters import (
+    check_room,
+    ranks_of,
+    rate_factors,
+    select_layers,
+    select_text_layers,
+)
 from ..checkpoints import ModelSource
 from ..checkpoints.supplied_parts import clip_token_counts
 from ..config.concept import enabled_of
@@ -158,6 +164,7 @@ def _open_model(
         patterns=config.layer_filter,
         **config.rank_settings,
     )
+    rate_factors(targets, config.learning_rate_pattern)
     layers = [skeleton.get_submodule(name) for name in targets]
     check_optimizer(config, device, _dimensions(config, layers))
     if config.lora_init == "loi":

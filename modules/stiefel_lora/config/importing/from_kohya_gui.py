@@ -98,7 +98,7 @@ _FINE_TUNING = ignore("is only used by full fine-tuning", matters=False)
 _EMBEDDINGS = ignore("is only used for embeddings", matters=False)
 _DEVICES = ignore(why.DEVICES)
 _OTHER_FAMILY = ignore("is only used for other families", matters=False)
-_BLOCK_RATES = ignore("all layers have the same learning rate")
+_BLOCK_RATES = ignore("learning_rate_pattern sets rates of layers, by their names")
 
 GUI_RULES: dict[str, Rule] = {
     **dict.fromkeys(("sdxl", "sdxl_checkbox", "flux1_checkbox", "sd3_checkbox"), _used),

@@ -78,6 +78,15 @@ class OptimizationSettings(StrictModel):
     used for different optimizers.
     """
 
+    learning_rate_pattern: dict[
+        Annotated[str, Field(min_length=1)], Annotated[Number, Field(gt=0, le=100)]
+    ] = setting(default_factory=dict, label="Learning rate pattern")
+    """Layers with a different learning rate, such as {"mid_block.*": 0.5} for half of
+    it. Each key is a full name, in which * matches any text, or a part of a name, and
+    must match at least one layer of the UNet or transformer. If several keys match a
+    layer, the last one is used.
+    """
+
     learning_rate_scheduler: LearningRateScheduler = setting(
         "constant", label="Learning rate scheduler"
     )

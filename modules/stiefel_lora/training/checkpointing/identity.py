@@ -24,6 +24,7 @@ _WORDS = {
     "alpha": "lora_alpha",
     "rank_pattern": "rank_pattern",
     "conv_rank": "conv_rank",
+    "rate_pattern": "learning_rate_pattern",
     "init": "lora_init",
     "dora": "use_dora",
     "text": "trained text encoders",
@@ -47,6 +48,8 @@ def run_identity(
         # None if nothing is set, as in checkpoints from before there were patterns.
         "rank_pattern": config.rank_pattern or None,
         "conv_rank": config.conv_rank,
+        # The state of the optimizer is stored by parameter group.
+        "rate_pattern": config.learning_rate_pattern or None,
         "init": config.lora_init,
         "dora": config.use_dora,
         "text": _text_identity(config, family),
