@@ -70,3 +70,25 @@ def test_no_room_later(
     monkeypatch.setattr(owner, call, refuse)
     use(TensorBoardSink(tmp_path / "tensorboard"))
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_the_tab_of_custom_scalars_shows_the_losses_and_summaries(
+    tmp_path: Path,
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    sink = TensorBoardSink(tmp_path)
+    sink.scalars("train", 1, {"loss/train_smooth": 1.0, "effective_rank/mean": 3.0})
+    sink.close()
+    read = EventAccumulator(str(tmp_path)).Reload()
+    (event,) = read.Tensors(metadata.CONFIG_SUMMARY_TAG)
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: chart.multiline.tag for chart in layout.category[0].chart}
+    assert list(charts)[:2] == ["loss", "share of the rank"]
+    assert list(charts["loss"]) == ["loss/train_smooth", "validation/loss"]
+    assert list(charts["effective rank"]) == [
+        "effective_rank/mean",
+        "effective_rank/lowest",
+    ]
+    assert read.Scalars("loss/train_smooth")[0].value == 1.0

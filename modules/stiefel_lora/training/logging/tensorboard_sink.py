@@ -11,13 +11,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._exceptions import reason_of
+from ...metrics.tags import AVERAGE_LOSS, LOWEST_RANK, MEAN_RANK, SHARE_OF_RANK
 from ...runs.progress import say
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["TensorBoardSink"]
+__all__ = ["OVERVIEW", "TensorBoardSink"]
+
+OVERVIEW = {
+    "Training": {
+        "loss": ["Multiline", [AVERAGE_LOSS, "validation/loss"]],
+        "share of the rank": ["Multiline", [SHARE_OF_RANK]],
+        "effective rank": ["Multiline", [MEAN_RANK, LOWEST_RANK]],
+        "learning rate": ["Multiline", ["lr/.*"]],
+    }
+}
+"""Charts of the Custom Scalars tab: regular expressions of tags.
+
+The Scalars tab has a chart for every block of the model, so the loss is far down.
+"""
 
 
 class TensorBoardSink:
@@ -45,6 +59,7 @@ class TensorBoardSink:
         threading.excepthook = self._hook
         with self._writing():
             self._writer = SummaryWriter(str(folder), purge_step=purge)
+            self._writer.add_custom_scalars(OVERVIEW)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Do nothing, because TensorBoard has no events."""
