@@ -113,15 +113,12 @@ def merge(
     """
     with user_errors():
         from ..files import Part, Target, merge_lora, open_lora
-        from ..files.tools.merging import parse_section
         from ..files.tools.save_lora import command_line
+        from ..files.tools.sections import parse_sections
 
         named = [parse_part(text) for text in files]
         way = _method(method.value, density, seed)
-        factors: list[dict[str, float]] = [{} for _ in named]
-        for text in section or ():
-            place, pattern, factor = parse_section(text, len(named))
-            factors[place][pattern] = factor
+        factors = parse_sections(section or (), len(named))
         goals = {
             "rank": rank,
             "error": error,

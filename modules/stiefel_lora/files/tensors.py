@@ -79,6 +79,8 @@ def read_tensors(
     except OSError as error:
         reason = error.strerror or error
         raise ModelError(f"{path} cannot be read: {reason}.") from error
+    except ModelError:
+        raise
     except (SafetensorError, ValueError) as error:
         raise ModelError(
             f"{path} is damaged or not a safetensors file ({error}). Download or "
@@ -144,9 +146,9 @@ def read_table(
     """Read dtypes, shapes and byte ranges of all tensors, and the metadata.
 
     Raises:
+        ModelError: If a dtype is not supported.
         OSError: If the file cannot be read.
         SafetensorError: If the header does not match the file.
-        ValueError: If torch does not support the dtype.
     """
     # Opening checks the header: the ranges are contiguous and end with the file.
     with utf8_path(path) as known, safetensors.safe_open(known, "pt"):
@@ -154,12 +156,16 @@ def read_table(
     with Path(path).open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(length))
-    metadata = header.pop("__metadata__", {})
+    # Some programs write null.
+    metadata = header.pop("__metadata__", None) or {}
     dtypes = {code: dtype for dtype, code in dtype_codes().items()}
     table = {}
     for key, entry in header.items():
         if entry["dtype"] not in dtypes:
-            raise ValueError(f"{key} holds {entry['dtype']}")
+            raise ModelError(
+                f"{path}: {key} has the unsupported dtype {entry['dtype']}. Use a file "
+                f"with one of the dtypes {', '.join(dtypes)}."
+            )
         first, last = (8 + length + offset for offset in entry["data_offsets"])
         shape = tuple(entry["shape"])
         table[key] = Stored(dtypes[entry["dtype"]], shape, first, last)
@@ -216,7 +222,7 @@ def dtype_codes() -> dict[torch.dtype, str]:
 def _parse(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = safetensors.torch.load(data)
     header = json.loads(data[8 : _header_end(data)])
-    return tensors, header.get("__metadata__", {})
+    return tensors, header.get("__metadata__") or {}
 
 
 def _header_end(data: bytes) -> int:

@@ -25,8 +25,9 @@ from stiefel_lora.files import (
     merge_lora,
     open_lora,
 )
-from stiefel_lora.files.tools.merging import merged, parse_section
+from stiefel_lora.files.tools.merging import merged
 from stiefel_lora.files.tools.products import combined
+from stiefel_lora.files.tools.sections import parse_section
 from stiefel_lora.files.tools.verifying import compare_loras
 
 SEEDS = st.integers(0, 2**31)

@@ -32,6 +32,12 @@ def dense_update(layer: OtherLayer) -> Tensor | None:
     Raises:
         ModelError: If the adapter is not supported, or its shapes do not match.
     """
+    for key, tensor in layer.tensors.items():
+        if tensor.numel() == 0:
+            raise ModelError(
+                f"{layer.name}: {key} has no values, because its shape is "
+                f"{tuple(tensor.shape)}. Remove the layer from the file."
+            )
     parts = {_last(key): tensor.double() for key, tensor in layer.tensors.items()}
     try:
         if layer.kind == "LoHa":
@@ -93,4 +99,11 @@ def _product(up: Tensor, down: Tensor, core: Tensor | None) -> Tensor:
 
 
 def _alpha(parts: Mapping[str, Tensor], rank: int) -> float:
-    return float(parts["alpha"]) if "alpha" in parts else float(rank)
+    if "alpha" not in parts:
+        return float(rank)
+    alpha = parts["alpha"]
+    if alpha.numel() != 1:
+        raise IndexError(f"alpha must be one number, but it has {alpha.numel()}")
+    if not alpha.isfinite().all():
+        raise IndexError(f"alpha must be finite, but it is {float(alpha)}")
+    return float(alpha)

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from ..weights import LoraFactors
 
-__all__ = ["compared", "difference", "equal_numbers", "relative", "update_norm"]
+__all__ = [
+    "compared",
+    "difference",
+    "equal_numbers",
+    "is_rounding",
+    "relative",
+    "update_norm",
+]
 
 # Gram matrices in float64 resolve a difference down to 1e-8 of the parts, so that from
 # here on ten digits of it are right.
@@ -89,6 +96,40 @@ def equal_numbers(one: Tensor, two: Tensor) -> bool:
         return torch.equal(one, two)
     # 8 bits cannot be compared with other floats.
     return torch.equal(one.double(), two.double())
+
+
+def is_rounding(found: LoraFactors, meant: LoraFactors) -> bool:
+    """Return whether the factors of a layer are those that are meant, rounded.
+
+    The scale can be multiplied into A, which is then rounded to its dtype. Also True if
+    ``meant`` was rounded from ``found`` to a dtype that is not narrower.
+    """
+    if _is_rounded(found, meant):
+        return True
+    wide = all(
+        torch.finfo(two.dtype).eps <= torch.finfo(one.dtype).eps
+        for one, two in ((found.up, meant.up), (found.down, meant.down))
+    )
+    return wide and _is_rounded(meant, found)
+
+
+def _is_rounded(found: LoraFactors, meant: LoraFactors) -> bool:
+    scale = relative(meant.scale, found.scale)
+    return _rounds_to(meant.up, 1.0, found.up) and _rounds_to(
+        meant.down, scale, found.down
+    )
+
+
+def _rounds_to(exact: Tensor, scale: float, found: Tensor) -> bool:
+    if found.shape != exact.shape or not math.isfinite(scale):
+        return False
+    exact = exact.double() * scale
+    info = torch.finfo(found.dtype)
+    # Half a unit in the last place, and a little for the rounding of the scale.
+    power = torch.frexp(exact).exponent - 1
+    unit = torch.ldexp(torch.full_like(exact, info.eps), power)
+    bound = unit.clamp_min(info.tiny * info.eps) * 0.501
+    return bool(((found.double() - exact).abs() <= bound).all())
 
 
 def relative(part: float, whole: float) -> float:

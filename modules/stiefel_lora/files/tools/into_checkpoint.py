@@ -35,7 +35,7 @@ from .to_lora import ready_to_fuse
 
 __all__ = ["IntoReport", "add_into_checkpoint"]
 
-# Number of entries that are computed in float32 at a time.
+# Number of entries that are computed in float64 at a time.
 _BLOCK = 1 << 20
 
 
@@ -47,7 +47,7 @@ class IntoReport:
     """Path of the written file or folder."""
 
     layers: int
-    """Number of changed weights."""
+    """Number of weights with a changed value."""
 
     error: float
     """Norm of the rounding error, relative to the norm of the added update."""
@@ -97,15 +97,20 @@ def add_into_checkpoint(
     added = _by_tensor(file, base)
     sums = [0.0, 0.0]
     clamped: dict[str, int] = {}
+    changed, lost_whole = [], []
 
     def tensor(key: str) -> Tensor:
         stored = base.tensor(key)
         if key in added:
-            lost, change, count = _change(key, stored, base.scale(key), added[key])
-            sums[0] += lost
-            sums[1] += change
-            if count:
-                clamped[key] = count
+            found = _change(key, stored, base.scale(key), added[key])
+            sums[0] += found.lost
+            sums[1] += found.change
+            if found.clamped:
+                clamped[key] = found.clamped
+            if found.is_visible:
+                changed.append(key)
+            elif found.change:
+                lost_whole.append(key)
         return stored
 
     lineage = {"stiefel_lora_lineage": origin.to_json()}
@@ -122,7 +127,20 @@ def add_into_checkpoint(
         )
     if sums[1] == 0:
         remarks.append(f"{NO_EFFECT} The weights did not change.")
-    return IntoReport(place.path, len(added), error, tuple(remarks))
+    remarks += _rounded_away(lost_whole, base)
+    return IntoReport(place.path, len(changed), error, tuple(remarks))
+
+
+def _rounded_away(keys: Sequence[str], base: Checkpoint) -> list[str]:
+    """Return a message about weights whose updates are below their precision."""
+    if not keys:
+        return []
+    dtype = str(base.specs[keys[0]].dtype).removeprefix("torch.")
+    return [
+        f"{counted(len(keys), 'weight', 'weights')} did not change, because their "
+        f"updates are below the precision of {dtype}, for example {keys[0]}. Use a "
+        "larger weight for the LoRA, or a base model with a wider dtype."
+    ]
 
 
 def _clamped(counts: Mapping[str, int], base: Checkpoint) -> list[str]:
@@ -230,23 +248,33 @@ def _by_tensor(file: LoraFile, base: Checkpoint) -> Mapping[str, _Added]:
     return found
 
 
-def _change(
-    key: str, stored: Tensor, scale: float, added: _Added
-) -> tuple[float, float, int]:
-    """Add the updates of layers to a weight in place, in blocks of rows.
+@dataclasses.dataclass
+class _Change:
+    """Change of a weight."""
 
-    Returns:
-        Squared norms of the rounding error and the change, and the number of values
-        that were clamped.
-    """
-    lost = change = 0.0
-    clamped = 0
+    lost: float = 0.0
+    """Squared norm of the rounding error."""
+
+    change: float = 0.0
+    """Squared norm of the exact change."""
+
+    clamped: int = 0
+    """Number of clamped values."""
+
+    is_visible: bool = False
+    """Whether a stored value changed."""
+
+
+def _change(key: str, stored: Tensor, scale: float, added: _Added) -> _Change:
+    """Add the updates of layers to a weight in place, in blocks of rows."""
+    found = _Change()
     limit = _largest(stored.dtype)
     inputs = stored[0].numel()
     step = max(1, _BLOCK // inputs)
     for first in range(0, len(stored), step):
         rows = slice(first, min(first + step, len(stored)))
-        old = stored[rows].float() * scale
+        # float32 would round small updates away before their error is measured.
+        old = stored[rows].double() * scale
         new = old
         for place, factors in added:
             new = _with_rows(new, place, factors, rows, len(stored))
@@ -257,18 +285,19 @@ def _change(
         # Rounded once, from the sum of all layers: one rounding per layer would lose
         # updates below the spacing of the stored dtype one by one.
         exact = new / scale
-        clamped += int((exact.abs() > limit).sum())
+        found.clamped += int((exact.abs() > limit).sum())
         result = exact.to(stored.dtype)
-        kept = result.float() * scale
+        kept = result.double() * scale
         if not all_finite(kept):
             raise OutputError(
                 f"{key}: a weight exceeds the range of {stored.dtype}. Use a "
                 "smaller weight for the LoRA, or a base model with a wider dtype."
             )
         stored[rows] = result
-        lost += float((kept - new).double().square().sum())
-        change += float((new - old).double().square().sum())
-    return lost, change, clamped
+        found.lost += float((kept - new).square().sum())
+        found.change += float((new - old).square().sum())
+        found.is_visible |= not torch.equal(kept, old)
+    return found
 
 
 def _largest(dtype: torch.dtype) -> float:

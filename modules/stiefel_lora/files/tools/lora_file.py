@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..weights import LoraFactors
 from .layer_names import StemName
+from .widest_dtype import widest_dtype
 
 __all__ = ["LoraFile", "LoraLayer", "OtherLayer"]
 
@@ -37,7 +38,7 @@ class LoraLayer:
     """Rank in the file."""
 
     dtype: torch.dtype
-    """Dtype of B in the file."""
+    """Widest dtype of the factors in the file."""
 
     size: int
     """Size of the tensors in bytes."""
@@ -115,15 +116,11 @@ class LoraFile:
 
         It is float32 for float64, and float16 for 8-bit dtypes.
         """
-        sizes = [layer.dtype.itemsize for layer in self.layers]
-        widest = max(sizes, default=4)
-        if widest >= 4:
-            return torch.float32
-        # 8 bits are too few for recomputed factors.
-        kinds = {layer.dtype for layer in self.layers if layer.dtype.itemsize == 2}
-        if len(kinds) == 2:
-            return torch.float32
-        return next(iter(kinds), torch.float16)
+        widest = widest_dtype(layer.dtype for layer in self.layers)
+        if widest.itemsize == 1:
+            # 8 bits are too few for recomputed factors.
+            return torch.float16
+        return torch.float32 if widest == torch.float64 else widest
 
     @property
     def dtypes(self) -> dict[str, int]:

@@ -16,7 +16,6 @@ import fnmatch
 import functools
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -45,12 +44,17 @@ __all__ = [
     "Part",
     "merge_lora",
     "merged",
-    "parse_section",
     "plan_merge",
 ]
 
 # Norm of a sum, relative to its parts, below which it is only rounding error.
 _CANCELLED = 1e-6
+# Norm of weighted files below which their sum has few digits in float32, or none.
+_TINY = 1e-36
+_TOO_SMALL = (
+    "The weighted files are too small for float32, so their sum is rounded to 0 or has "
+    "few digits. Use larger weights."
+)
 _NOTHING_LEFT = (
     "The weighted files cancel out. Their sum is 0, and errors are relative to the "
     "norms of the files."
@@ -86,31 +90,6 @@ class MergeReport:
     saved: Saved
 
 
-def parse_section(text: str, files: int) -> tuple[int, str, float]:
-    """Parse ``2:down_blocks.*=0.5`` into file index, pattern and factor.
-
-    Args:
-        text: file number (starting at 1), section pattern and factor.
-        files: number of files.
-
-    Raises:
-        OptionError: If the text does not have this form.
-    """
-    found = re.fullmatch(r"(\d+):(.+)=([^=]+)", text)
-    try:
-        if found is None or not 1 <= int(found[1]) <= files:
-            raise ValueError
-        factor = float(found[3])
-        if not math.isfinite(factor):
-            raise ValueError
-    except ValueError:
-        raise OptionError(
-            f"--section: {text} must have the form FILE:PATTERN=FACTOR with FILE "
-            f"from 1 to {files}, for example 1:down_blocks.*=0.5."
-        ) from None
-    return int(found[1]) - 1, found[2], factor
-
-
 @torch.no_grad()
 @one_thread()
 def merge_lora(
@@ -142,8 +121,8 @@ def merge_lora(
         OptionError: If a section pattern matches no layer.
         OutputError: If the output exists, is an input, or cannot be written.
     """
-    inputs = Lineage([part.file for part in parts], command).inputs
-    place = check_output(output, inputs, overwrite=overwrite)
+    lineage = Lineage([part.file for part in parts], command)
+    place = check_output(output, lineage.inputs, overwrite=overwrite)
     if not parts:
         raise OptionError("FILE: no file to merge. Specify at least one LoRA file.")
     method = method or Method()
@@ -169,8 +148,7 @@ def merge_lora(
     elif target is not None:
         bytes_each = dtype.itemsize
         small = plan_resize(total, target, itemsize=bytes_each, lineage=lineage.size)
-    # A weight of 0 leaves a layer out.
-    zero = {x.key for part in parts for x in part.file.layers if not _factor(part, x)}
+    zero = _without_weight(parts)
     saved = save_lora(place.path, small, dtype=dtype, lineage=lineage, reported=zero)
     saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
@@ -187,18 +165,27 @@ def merge_lora(
         math.hypot(*(_factor(part, layer) * own[layer.key] for layer in file.layers))
         for part, file, own in zip(parts, files, norms, strict=True)
     )
-    whole = norm
-    if any(weighted) and norm <= _CANCELLED * math.hypot(*weighted):
-        whole = math.hypot(*weighted)
+    whole, meant = norm, math.hypot(*weighted)
+    if (meant and norm <= _CANCELLED * meant) or 0 < meant < _TINY:
+        whole = meant
         other = (remark for remark in saved.remarks if remark != NO_EFFECT)
-        remarks = (*other, _NOTHING_LEFT)
         deviation = relative(math.hypot(*saved.differences), whole)
-        saved = dataclasses.replace(saved, deviation=deviation, remarks=remarks)
+        reason = _NOTHING_LEFT
+        if meant < _TINY:
+            reason, lost = _TOO_SMALL, [meant - min(norm, meant)]
+        saved = dataclasses.replace(
+            saved, deviation=deviation, remarks=(*other, reason)
+        )
     error = relative(math.hypot(*lost), whole)
     if target is not None:
         worst = max(map(relative, lost, sizes), default=0.0)
         saved = saved.with_remarks(missed_goals(target, error, worst))
     return MergeReport(error, norm, weighted, saved)
+
+
+def _without_weight(parts: Sequence[Part]) -> set[str]:
+    """Return the keys of layers that a weight of 0 leaves out."""
+    return {x.key for part in parts for x in part.file.layers if not _factor(part, x)}
 
 
 def _against(total: Planned, stored: LoraFile) -> tuple[list[float], list[float]]:

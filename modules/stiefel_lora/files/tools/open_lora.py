@@ -43,6 +43,7 @@ from .peft_folder_names import MODELS, file_in, read_models, settings_in
 from .plain_factors import plain_factors
 from .spellings import spelling_of
 from .suffixes import LORA_PARTS, OTHER_KINDS, Key, parse_key
+from .widest_dtype import widest_dtype
 
 __all__ = ["named_layer", "open_lora", "with_family"]
 
@@ -51,6 +52,7 @@ _LINEAR1 = (
     "converted to rows of linear1."
 )
 
+_FACTORS = ("down", "up", "mid")
 _BAD_SETTINGS = (AttributeError, TypeError, ValueError, re.error)
 
 _Parts = dict[str, tuple[Key, Tensor]]
@@ -324,7 +326,7 @@ def _layer(
         factors=factors,
         suffixes={part: key.suffix for part, (key, _) in parts.items()},
         stored_rank=rank,
-        dtype=values["up"].dtype,
+        dtype=widest_dtype(values[p].dtype for p in _FACTORS if p in values),
         size=sum(tensor.nbytes for tensor in values.values()),
     )
 

@@ -103,7 +103,9 @@ class Target:
             raise OptionError(f"--rank: must be at least 1, but got {self.rank}.")
         for name in ("error", "total_error", "energy"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < 1 + (name == "energy"):
+            # All of the energy is kept at 1, and nothing at an error of 1.
+            whole = name == "energy" and value == 1
+            if value is not None and not (0 <= value < 1 or whole):
                 raise OptionError(
                     f"{_option(name)}: must be between 0 and 1, but got {value:g}."
                 )

@@ -30,6 +30,7 @@ from .nearest_lora import Nearest, Rank, nearest_lora
 from .open_lora import named_layer
 from .respell import is_fused
 from .save_lora import Saved
+from .widest_dtype import widest_dtype
 
 __all__ = [
     "MadePlain",
@@ -310,7 +311,7 @@ def _layer(file: LoraFile, other: OtherLayer, found: Nearest) -> LoraLayer:
         factors=found.factors,
         suffixes=_SUFFIXES,
         stored_rank=found.factors.rank,
-        dtype=next(iter(other.tensors.values())).dtype,
+        dtype=widest_dtype(tensor.dtype for tensor in other.tensors.values()),
         size=sum(tensor.nbytes for tensor in other.tensors.values()),
     )
     return named_layer(layer, file.family)

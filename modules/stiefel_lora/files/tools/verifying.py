@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -16,7 +17,7 @@ from ..._exceptions import ModelError
 from ..._wording import counted
 from ...families.catalogue import family_names
 from ..weights import LoraFactors
-from .differences import compared, equal_numbers, relative
+from .differences import compared, equal_numbers, is_rounding, relative
 from .embeddings import other_adapters
 from .finite_layers import check_finite
 from .key_lists import PROGRAMS, has_list, load_by_list, program_label, target_of
@@ -24,6 +25,7 @@ from .lora_file import LoraFile
 from .one_thread import one_thread
 from .open_lora import with_family
 from .respell import in_layout_of, is_fused, kohya_stem
+from .save_lora import holds_alpha
 
 __all__ = ["Check", "compare_loras", "verify_lora"]
 
@@ -176,11 +178,40 @@ def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
     wanted = {layer.key: layer.factors for layer in one_layout.layers}
     found = {layer.key: layer.factors for layer in file.layers}
     check = _compared("stiefel-lora", wanted, found, tuple(sorted(file.unknown)))
-    # Another key format can contain other factors, for example with alpha multiplied
-    # into A, which are rounded to the dtype of the file.
     kinds = {layer.dtype for layer in (*file.layers, *meant.layers)}
-    rounding = max((torch.finfo(kind).eps for kind in kinds), default=0.0)
-    return dataclasses.replace(check, tolerance=max(CLOSE, rounding))
+    # Factors that are computed have at least 16 bits.
+    wide = [kind for kind in kinds if kind.itemsize > 1] or [torch.float16]
+    rounding = max(CLOSE, *(torch.finfo(kind).eps for kind in wide))
+    # A format without alphas can round a small change of the scale away.
+    both = all(map(holds_alpha, (*file.layers, *meant.layers)))
+    allowed, wrong = CLOSE, {}
+    for name in wanted.keys() & found.keys():
+        deviation = _deviation(found[name], wanted[name])
+        pair = found[name], wanted[name]
+        same = both and equal_numbers(pair[0].down, pair[1].down)
+        if deviation <= (CLOSE if same else _tolerance(*pair, rounding)):
+            allowed = max(allowed, deviation)
+        else:
+            wrong[name] = deviation
+    if not wrong:
+        return dataclasses.replace(check, tolerance=allowed)
+    worst = max(
+        sorted(wrong), key=lambda name: (wrong[name] != wrong[name], wrong[name])
+    )
+    return dataclasses.replace(check, deviation=wrong[worst], worst=worst)
+
+
+def _tolerance(one: LoraFactors, two: LoraFactors, rounding: float) -> float:
+    """Return the largest deviation of two layers with the same update.
+
+    Another key format can contain other factors, for example with alpha multiplied into
+    A, which are rounded to the dtype of the file. If B is the same, this accounts for
+    all of the difference.
+    """
+    if is_rounding(one, two):
+        # A DoRA scale also contributes to the deviation.
+        return rounding if one.is_dora or two.is_dora else math.inf
+    return CLOSE if equal_numbers(one.up, two.up) else rounding
 
 
 def _installed(*names: str) -> bool:
