@@ -43,7 +43,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
-@parametrized(["stiefel_lora", "stiefel_lora_factors", "riemannion", "lora_muon"])
+@parametrized(
+    ["stiefel_lora", "stiefel_lora_factors", "riemannion", "lora_muon", "lora_tsd"]
+)
 def test_a_momentum_that_is_changed_along_gives_the_same_step(name, change):
     expected = product(name)
     found = product(name, CHANGES[change])

@@ -37,6 +37,10 @@ _UNSUPPORTED = {
 # Switches of torch's optimizers that only select an implementation.
 _IMPLEMENTATION = ("foreach", "fused")
 
+# Keys of wrappers such as ScheduleFreeWrapper, which store numbers in the groups of the
+# wrapped optimizer. Unlike those below, options of plugins may have these names.
+_OF_WRAPPERS = {"k", "d", "lr_max", "weight_sum", "train_mode", "scheduled_lr"}
+
 _MOST_SEEN = 1_000
 
 RESERVED = {
@@ -139,9 +143,10 @@ class GroupChecks:
 
     def _note(self, entry: Method, group: Mapping[str, Any], known: set[str]) -> None:
         """Log keys without an effect once."""
+        silent = known | RESERVED | _OF_WRAPPERS
         for key in group:
             chosen = key in _IMPLEMENTATION and group[key] is not None
-            if key in self._noted or (key in known | RESERVED and not chosen):
+            if key in self._noted or (key in silent and not chosen):
                 continue
             self._noted.add(key)
             if chosen:
@@ -251,7 +256,7 @@ def _check_switches(entry: Method, group: Mapping[str, Any]) -> None:
 
 def _near(known: set[str], key: object) -> str | None:
     """Return the known key that an unknown one probably means, or None."""
-    if key in known or key in RESERVED:
+    if key in known | RESERVED | _OF_WRAPPERS:
         return None
     near = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.75)
     return near[0] if near else None
