@@ -80,7 +80,10 @@ def test_the_factors_stay_and_the_rates_are_0(
 
 
 def test_a_run_resumes_to_the_bit(
-    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    stop_after: StopAfter,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     changes: dict[str, Any] = {
         **BOTH,
@@ -95,7 +98,10 @@ def test_a_run_resumes_to_the_bit(
     with stop_after(4, "stop"):
         stopped = train(config)
     before = {p: factors_at(stopped, 4, p) for p in ("text_encoder", "unet")}
+    capsys.readouterr()
     resumed = train(config, resume=stopped.run_dir)
+    shown = capsys.readouterr().err
+    assert "The LoRA of text_encoder is no longer trained after step 2." in shown
     assert_same_factors(whole, resumed)
     assert are_equal(before["text_encoder"], factors_at(resumed, 5, "text_encoder"))
     assert not are_equal(before["unet"], factors_at(resumed, 5, "unet"))

@@ -178,7 +178,8 @@ class Loop:
         """Take an optimizer step. Return the mean loss and unclipped gradient norm."""
         state, config = self._state, self._config
         for part in state.stop_text_encoders(self.step):
-            say(f"The LoRA of {part} is no longer trained after step {self.step}.")
+            last = state.text_stops[part]
+            say(f"The LoRA of {part} is no longer trained after step {last}.")
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
             # accumulate() counts batches and makes the optimizer step on every N-th
