@@ -120,6 +120,10 @@ class WhitenedDown(FactorRule):
         batch.state["mean_down"] = core["turn"] @ mean
 
 
+# Results of the first pass of B that contain its gradient.
+_OF_GRADIENT = ("grad", "grad_inside", "cross")
+
+
 def solve(
     up: Core, down: Core, lr: Tensor, numbers: Mapping[str, Tensor]
 ) -> tuple[Core, Core]:
@@ -135,8 +139,13 @@ def solve(
     over, damped = torch.where(there, over, 0.0), torch.where(there, damped, 0.0)
     # Gram matrix of (I - B B^T) G_B without forming it. The states of B are stored as
     # M_B H and H V_B H, so ``over`` is a factor wherever they are used.
+    outside = up["grad"] - up["grad_inside"].mT @ up["grad_inside"]
+    # The square of a gradient of B that is 1e19 times A overflows. From 1e14 on, it cannot
+    # belong to the loss of a finite gradient of A, and is left out.
+    fits = trace(over @ outside @ over) < 1e-9 * torch.finfo(size.dtype).max
+    seen = {name: torch.where(fits, up[name], 0.0) for name in _OF_GRADIENT}
+    up, outside = up | seen, torch.where(fits, outside, 0.0)
     inside, carried = up["grad_inside"], up["mean_inside"]
-    outside = up["grad"] - inside.mT @ inside
     # Whitening would amplify a gradient that is only rounding inside of B to a step.
     resolved = trace(outside) > 8 * SHARE[size.dtype] * trace(up["grad"])
     outside = torch.where(resolved, outside, 0.0)
@@ -146,7 +155,7 @@ def solve(
     root_up = _inverse_root(square_up, one)
     root_down = _inverse_root(square_down, one)
     # M_B = (M - B B^T M) kept + (G - B B^T G) new.
-    kept, new = beta1 * over, (1 - beta1) * over @ root_up
+    kept, new = beta1 * over, (1 - beta1) * torch.where(fits, over, 0.0) @ root_up
     gram = _gram_of_mean(up, outside, kept, new)
     # Xi = M_B step, and turn = Xi^T Xi.
     step = lr * damped
