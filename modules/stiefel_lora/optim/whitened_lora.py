@@ -140,8 +140,8 @@ def solve(
     # Gram matrix of (I - B B^T) G_B without forming it. The states of B are stored as
     # M_B H and H V_B H, so ``over`` is a factor wherever they are used.
     outside = up["grad"] - up["grad_inside"].mT @ up["grad_inside"]
-    # The square of a gradient of B that is 1e19 times A overflows. From 1e14 on, it cannot
-    # belong to the loss of a finite gradient of A, and is left out.
+    # The square of a gradient of B that is 1e19 times A overflows. From 1e14 on, it
+    # contradicts every finite gradient of A, and is left out.
     fits = trace(over @ outside @ over) < 1e-9 * torch.finfo(size.dtype).max
     seen = {name: torch.where(fits, up[name], 0.0) for name in _OF_GRADIENT}
     up, outside = up | seen, torch.where(fits, outside, 0.0)
