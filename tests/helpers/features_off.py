@@ -422,7 +422,7 @@ OFF = (
     ),
     Off(
         _CAPTIONS,
-        "data.caption_variants.caption_at",
+        "data.caption_variants._tags",
         Call("shuffle"),
         (
             f"{_DATA}caption_variants.py::test_shuffled_tags_come_in_every_order",
@@ -431,7 +431,7 @@ OFF = (
     ),
     Off(
         _CAPTIONS,
-        "data.caption_variants.caption_at",
+        "data.caption_variants._tags",
         Value("concept.tag_dropout_probability", "0"),
         (
             f"{_DATA}caption_variants.py::test_tags_are_dropped_as_often_as_asked",
