@@ -1,4 +1,4 @@
-"""Layers with learning rates of their own."""
+"""Layers with other learning rates."""
 
 from __future__ import annotations
 
