@@ -142,6 +142,18 @@ def test_a_subfolder_itself_is_named(tmp_path: Path) -> None:
         scan_concepts([numbered(tmp_path / "gone")])
 
 
+def test_a_folder_of_subfolders_with_repeats_is_recognized(tmp_path: Path) -> None:
+    make_images(tmp_path / "10_cat", count=1)
+    with pytest.raises(DataError) as error:
+        scan_concepts([Concept(path=tmp_path)])
+    assert "Set subfolder_repeats to use those with repeats in their names (10_cat)" in (
+        str(error.value)
+    )
+    (tmp_path / "10_cat").rename(tmp_path / "cat_10")
+    with pytest.raises(DataError, match="Set include_subdirectories"):
+        scan_concepts([Concept(path=tmp_path)])
+
+
 def test_a_linked_subfolder_is_used(tmp_path: Path) -> None:
     target = make_images(tmp_path / "elsewhere", count=2)
     (tmp_path / "all").mkdir()

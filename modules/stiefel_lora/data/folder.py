@@ -15,6 +15,7 @@ from .links import Links, find_links, link_remarks
 from .mask_files import is_label, pair_masks
 from .numbered_folders import (
     describe_folder,
+    has_repeats,
     no_numbered_folder,
     numbered_folders,
     numbered_remarks,
@@ -264,6 +265,12 @@ def _hint(found: _Files, deep: bool) -> str:
     """Return a hint for a folder without images."""
     inside = [path for path in found.seen if path.is_dir()]
     if inside and not deep:
+        numbered = [path for path in inside if has_repeats(path.name)]
+        if numbered:
+            return (
+                "Its subfolders are not searched. Set subfolder_repeats to use those "
+                f"with repeats in their names ({numbered[0].name})"
+            )
         return (
             "Its subfolders are not searched. Set include_subdirectories, or add "
             f"them as separate concepts ({inside[0]})"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "describe_folder",
+    "has_repeats",
     "no_numbered_folder",
     "numbered_folders",
     "numbered_remarks",
@@ -62,6 +63,16 @@ def numbered_folders(parent: Concept) -> tuple[list[Concept], list[tuple[str, st
             own = {"path": path, "repeats": repeats, "default_caption": text}
             concepts.append(parent.model_copy(update=own))
     return concepts, skipped
+
+
+def has_repeats(name: str) -> bool:
+    """Return whether a name has a number of repeats and a caption.
+
+    >>> has_repeats("10_cat"), has_repeats("2024"), has_repeats("cat_2")
+    (True, False, False)
+    """
+    repeats, caption = _parts_of(name)
+    return bool(caption) and repeats is not None and 1 <= repeats <= _MOST
 
 
 def _parts_of(name: str) -> tuple[int | None, str]:
