@@ -318,6 +318,7 @@ def test_the_verbs_and_their_options_are_frozen():
             "threshold",
             "character_threshold",
             "exclude",
+            "extension",
             "device",
         ),
         "ui": ("config", "plugins"),

@@ -146,9 +146,8 @@ def test_a_folder_of_subfolders_with_repeats_is_recognized(tmp_path: Path) -> No
     make_images(tmp_path / "10_cat", count=1)
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
-    assert "Set subfolder_repeats to use those with repeats in their names (10_cat)" in (
-        str(error.value)
-    )
+    assert "Set subfolder_repeats" in str(error.value)
+    assert "(10_cat)" in str(error.value)
     (tmp_path / "10_cat").rename(tmp_path / "cat_10")
     with pytest.raises(DataError, match="Set include_subdirectories"):
         scan_concepts([Concept(path=tmp_path)])
