@@ -177,7 +177,7 @@ def converted(
         _check_all_dora(apart)
     layers = [respelled(layer, spelling, file.family) for layer in apart.layers]
     metadata = dict(file.metadata)
-    if layers and file.family in family_names():
+    if layers and file.family in family_names() and not file.variant:
         if style.names == "kohya":
             first = layers[0].factors
             own = network_metadata(file.family, first.rank, first.alpha)

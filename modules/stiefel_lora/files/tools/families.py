@@ -8,9 +8,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ...families.catalogue import DEFAULT, family_names, listed, record_of, records
 from .layer_names import MODEL, StemName, canonical, is_t5
-from .other_models import MARKS, NOTES, with_other_ratios, with_the_same_names
+from .other_models import (
+    NOTES,
+    marked,
+    variant_of,
+    with_other_ratios,
+    with_the_same_names,
+)
 
-__all__ = ["families_apart", "family_of"]
+__all__ = ["families_apart", "family_of", "unet_variant"]
 
 _CROSS = re.compile(r"attn2_to_[kv]$")
 # Prefix of kohya keys of a text encoder that has no number.
@@ -32,11 +38,10 @@ def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
         name: name.path.replace(".", "_") for name in shapes if name.component == MODEL
     }
     noted = _noted(metadata)
-    trained = {record.label for record in records()}
-    for label, mark in MARKS.items():
-        if label not in trained and any(re.search(mark, p) for p in paths.values()):
-            return label
     sizes = [(path, *shapes[name]) for name, path in paths.items()]
+    label = marked(sizes, noted)
+    if label is not None and label not in {record.label for record in records()}:
+        return label
     other = with_other_ratios(sizes)
     if other is not None:
         return other
@@ -54,6 +59,26 @@ def family_of(shapes: Shapes, metadata: Mapping[str, str]) -> str | None:
     if noted is not None and (noted in possible or noted not in family_names()):
         return noted
     return _by_place(shapes, paths, possible)
+
+
+def unet_variant(
+    family: str | None, shapes: Shapes, metadata: Mapping[str, str]
+) -> str:
+    """Return the model of a file with the names of a UNet family, if it is another.
+
+    >>> name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    >>> unet_variant("sd15", {StemName("", "model", name): (320, 1024)}, {})
+    'SD 2'
+    """
+    widths = {r.name: r.text_width for r in records() if r.text_width is not None}
+    if family is not None and family not in widths:
+        return ""
+    sizes = [
+        (name.path.replace(".", "_"), *sides)
+        for name, sides in shapes.items()
+        if name.component == MODEL
+    ]
+    return variant_of(sizes, metadata, set(widths.values())) if sizes else ""
 
 
 def families_apart(names: Iterable[StemName]) -> dict[str, int]:

@@ -149,7 +149,7 @@ class LoraReport:
         file = self.file
         return {
             "path": str(file.path),
-            "family": file.family,
+            "family": file.label,
             "key_format": file.spelling,
             "kinds": file.kinds,
             "dtypes": file.dtypes,

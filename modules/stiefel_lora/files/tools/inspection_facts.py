@@ -30,7 +30,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
     """Return a summary of a file as texts by label."""
     file, total, broken = report.file, report.total, len(report.not_finite)
     facts = {
-        "family": file.family or "unknown",
+        "family": file.label or "unknown",
         "key format": file.spelling,
         "adapter": _counted(file.kinds),
         "rank": _counted(report.ranks),

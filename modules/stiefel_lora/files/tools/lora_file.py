@@ -95,6 +95,14 @@ class LoraFile:
     folder: Path | None = None
     """Folder by which the file was opened, or None."""
 
+    variant: str = ""
+    """Model with the layer names of a family and other shapes, such as SD 2, or ""."""
+
+    @property
+    def label(self) -> str | None:
+        """Name of the model: the variant or the family."""
+        return self.variant or self.family
+
     @property
     def unknown_text(self) -> str:
         """Message about unknown tensors, or ""."""

@@ -26,7 +26,7 @@ from .differences import compared, relative, update_norm
 from .embeddings import all_embeddings, other_adapters
 from .finite_layers import check_finite_lengths
 from .kernels import with_kernel_of
-from .layer_names import MODEL, parse_stem
+from .layer_names import MODEL, canonical, parse_stem
 from .lora_file import LoraFile, LoraLayer
 from .one_thread import one_thread
 from .open_lora import with_family
@@ -357,21 +357,28 @@ def _checked_norms(part: Part) -> dict[str, float]:
 
 
 def _family(files: Sequence[LoraFile]) -> str | None:
-    known = {file.family: file for file in files if file.family is not None}
+    known = {file.label: file for file in files if file.label is not None}
     if len(known) > 1:
         one, two, *_ = known.items()
         raise ModelError(
             f"{one[1].path} is a LoRA of {one[0]}, but {two[1].path} is a LoRA of "
             f"{two[0]}. LoRAs of different families cannot be merged."
         )
-    unknown = [file for file in files if file.family is None and _has_model(file)]
-    if known and unknown:
-        raise ModelError(
-            f"{unknown[0].path} is a LoRA of an unknown family, but other files are "
-            f"LoRAs of {next(iter(known))}. LoRAs of different families cannot be "
-            "merged."
-        )
-    return next(iter(known), None)
+    family = next((file.family for file in known.values()), None)
+    for file in files:
+        # Some layers have the same names in several families.
+        if known and file.label is None and not _can_belong_to(file, family):
+            raise ModelError(
+                f"{file.path} is a LoRA of an unknown family, but other files are "
+                f"LoRAs of {next(iter(known))}. LoRAs of different families cannot be "
+                "merged."
+            )
+    return family
+
+
+def _can_belong_to(file: LoraFile, family: str | None) -> bool:
+    own = [layer.parsed for layer in file.layers if layer.parsed.component == MODEL]
+    return all(family and canonical(name, family) is not None for name in own)
 
 
 def _of_one_family(parts: Sequence[Part]) -> list[Part]:

@@ -28,7 +28,7 @@ from ..peft import (
 from ..tensors import read_tensors
 from ..weights import LoraFactors, rank_of
 from .differences import equal_numbers
-from .families import families_apart, family_of
+from .families import families_apart, family_of, unet_variant
 from .layer_names import (
     MODEL,
     StemName,
@@ -38,6 +38,7 @@ from .layer_names import (
     parse_stem,
 )
 from .lora_file import LoraFile, LoraLayer, OtherLayer
+from .other_models import REFINER
 from .peft_file_names import CONFIG, WEIGHTS
 from .peft_folder_names import MODELS, file_in, read_models, settings_in
 from .plain_factors import plain_factors
@@ -99,7 +100,9 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
     # Without a LoRA layer only the names are available.
     shapes = shapes or {names[x.name]: (0, 1) for x in others if x.name in names}
     family = family_of(shapes, metadata)
-    if apart := families_apart(names.values()):
+    variant = unet_variant(family, shapes, metadata)
+    family = None if variant == REFINER else family
+    if not variant and (apart := families_apart(names.values())):
         shares = ", ".join(f"{count} to {label}" for label, count in apart.items())
         remarks.append(
             f"Layers belong to different models: {shares}. Save them to separate files."
@@ -117,6 +120,7 @@ def open_lora(path: str | os.PathLike[str]) -> LoraFile:
         remarks=tuple(remarks),
         tensors=tensors,
         folder=folder,
+        variant=variant,
     )
 
 

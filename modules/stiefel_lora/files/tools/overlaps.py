@@ -146,10 +146,10 @@ def overlap(one: LoraFile, two: LoraFile) -> OverlapReport:
     """
     check_finite(one)
     check_finite(two)
-    if None not in (one.family, two.family) and one.family != two.family:
+    if None not in (one.label, two.label) and one.label != two.label:
         raise ModelError(
-            f"{one.path} is a LoRA of {one.family}, but {two.path} is a LoRA of "
-            f"{two.family}. Use two LoRAs of the same family."
+            f"{one.path} is a LoRA of {one.label}, but {two.path} is a LoRA of "
+            f"{two.label}. Use two LoRAs of the same family."
         )
     one, two = with_family(one, two.family), with_family(two, one.family)
     if any(layer.parsed.component == MODEL for layer in one.layers):

@@ -168,10 +168,10 @@ def compare_loras(file: LoraFile, meant: LoraFile) -> Check:
                 f"{one.path}: {other.name} is {other.kind}, which "
                 "cannot be compared. Use plain LoRA files."
             )
-    if None not in (file.family, meant.family) and file.family != meant.family:
+    if None not in (file.label, meant.label) and file.label != meant.label:
         raise ModelError(
-            f"{file.path} is a LoRA of {file.family}, but {meant.path} is a LoRA of "
-            f"{meant.family}. Use two LoRAs of the same family."
+            f"{file.path} is a LoRA of {file.label}, but {meant.path} is a LoRA of "
+            f"{meant.label}. Use two LoRAs of the same family."
         )
     file, meant = with_family(file, meant.family), with_family(meant, file.family)
     one_layout = in_layout_of(meant, is_fused(file))
