@@ -12,6 +12,7 @@ import typer
 import typer.core
 
 from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, load, outcome_of
+from .._wording import printable
 
 __all__ = [
     "BAD_INPUT",
@@ -21,6 +22,7 @@ __all__ = [
     "PluginOption",
     "SetOption",
     "WholeSummaries",
+    "echo",
     "load",
     "load_plugins",
     "needed",
@@ -112,6 +114,11 @@ def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
         typer.echo(f"Warning: {problem}", err=True)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text that may contain control characters from files."""
+    typer.echo(printable(text), err=err)
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Print errors as messages and set the exit code, inside a ``with`` block."""
@@ -122,7 +129,7 @@ def user_errors() -> Iterator[None]:
         if outcome is None:
             raise
         message, code = outcome
-        typer.echo(message, err=True)
+        echo(message, err=True)
         raise typer.Exit(code) from error
 
 

@@ -11,7 +11,7 @@ import typer
 from .._exceptions import InputError
 from .._wording import counted
 from ..families.catalogue import listed
-from ._shared import WholeSummaries, unset, user_errors
+from ._shared import WholeSummaries, echo, unset, user_errors
 from .lora_options import (
     AllowOption,
     DtypeOption,
@@ -138,25 +138,25 @@ def print_result(
             "remarks": list(saved.remarks),
             "checks": check_lines(_checks(file)) if verify else [],
         }
-        typer.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
         return
     for line in lines:
-        typer.echo(line)
+        echo(line)
     for remark in saved.remarks:
-        typer.echo(remark, err=True)
+        echo(remark, err=True)
     if file.others:
         count = len(file.others)
         several = "adapters of other kinds are" if count > 1 else "other adapter is"
-        typer.echo(f"{count} {several} unchanged.", err=True)
-    typer.echo(
+        echo(f"{count} {several} unchanged.", err=True)
+    echo(
         f"{file.path}: {file.size / 1e6:.2f} MB. Maximum rounding error of a layer: "
         f"{saved.deviation:.1e}."
     )
     checks = _checks(file) if verify else []
     for line in check_lines(checks):
-        typer.echo(line)
+        echo(line)
     if text := verdict(checks):
-        typer.echo(text, err=True)
+        echo(text, err=True)
 
 
 def _checks(file: LoraFile) -> Sequence[Check]:

@@ -7,11 +7,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from .._exceptions import InputError
 from ..families.catalogue import records
-from ._shared import unset, user_errors
+from ._shared import echo, unset, user_errors
 from .lora import app, check_known, check_lines, print_result, verdict
 from .lora_options import (
     AllowOption,
@@ -124,14 +122,14 @@ def verify(
         own = () if against is None else (compare_loras(given, open_lora(against)),)
         lines = check_lines([*own, *checks])
         if as_json:
-            typer.echo(json.dumps({"checks": lines}, indent=1))
+            echo(json.dumps({"checks": lines}, indent=1))
         else:
             for line in lines:
-                typer.echo(line)
+                echo(line)
             if any(check.is_right for check in checks) and (text := verdict(checks)):
-                typer.echo(text, err=True)
+                echo(text, err=True)
             if given.spelling == OWN_OF_PEFT:
-                typer.echo(
+                echo(
                     "Only peft supports this key format. Convert the file to kohya or "
                     "peft for other programs."
                 )

@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from .._exceptions import InputError
-from ._shared import needed, unset, user_errors
+from ._shared import echo, needed, unset, user_errors
 from .lora import app, check_known
 from .lora_options import AllowOption, LayersOption, NumbersOption, OverwriteOption
 
@@ -49,7 +47,7 @@ def inspect(
             raise errors[0]
         if as_json:
             found = [report.to_json() for report in reports]
-            typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+            echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
         else:
             _print(reports, layers)
         if page is not None:
@@ -87,7 +85,7 @@ def _file_errors(reports: list[LoraReport], allow_unknown: bool) -> list[InputEr
 def _raise_all(errors: list[InputError]) -> None:
     """Print all errors except for the last one, which is raised."""
     for error in errors[:-1]:
-        typer.echo(str(error), err=True)
+        echo(str(error), err=True)
     if errors:
         raise errors[-1]
 
@@ -103,12 +101,12 @@ def _write_page(page: Path, reports: list[LoraReport], overwrite: bool) -> None:
         page, inputs, overwrite=overwrite, option="--html", suffix=".html"
     )
     for remark in place.remarks:
-        typer.echo(remark, err=True)
+        echo(remark, err=True)
     text = inspection_page(reports)
-    with atomic_write(place.path) as part:
+    with atomic_write(place.path, overwrite=overwrite) as part:
         # File names may contain bytes that are not text.
         part.write_text(text, "utf-8", "backslashreplace")
-    typer.echo(f"{place.path}: {len(text) / 1e6:.2f} MB", err=True)
+    echo(f"{place.path}: {len(text) / 1e6:.2f} MB", err=True)
 
 
 def _print(reports: list[LoraReport], layers: bool) -> None:

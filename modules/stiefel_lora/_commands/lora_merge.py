@@ -12,7 +12,7 @@ import typer
 from .._exceptions import InputError
 from .._weighted_path import parse_part
 from .._wording import counted
-from ._shared import needed, unset, user_errors
+from ._shared import echo, needed, unset, user_errors
 from .lora import app, check_known, print_result
 from .lora_options import (
     AllowOption,
@@ -223,11 +223,11 @@ def _merge_into(
     if as_json:
         found = {"layers": report.layers, "error": report.error}
         found |= {"path": str(report.path), "remarks": list(report.remarks)}
-        typer.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
         return
     for remark in report.remarks:
-        typer.echo(remark, err=True)
-    typer.echo(
+        echo(remark, err=True)
+    echo(
         f"{report.path}: {counted(report.layers, 'weight', 'weights')} of "
         f"{base.family} changed. "
         f"Relative rounding error of the change: {report.error:.1e}."

@@ -10,7 +10,7 @@ import typer
 
 from .._exceptions import InputError
 from .._wording import counted
-from ._shared import needed, unset, user_errors
+from ._shared import echo, needed, unset, user_errors
 from .lora import app, check_known, print_result
 from .lora_convert import SpellingName, spelling_of
 from .lora_options import (
@@ -88,7 +88,7 @@ def extract(
         f"{counted(report.equal, 'layer does', 'layers do')} not differ."
     ]
     if report.others and not as_json:
-        typer.echo(
+        echo(
             f"{len(report.others)} other tensors also differ (biases, norms, ...) and "
             f"are not in the LoRA, for example {report.others[0]}.",
             err=True,
@@ -116,20 +116,20 @@ def overlap(
         if not report.layers:
             raise InputError(f"{one} and {two} have no layer in common.")
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=1))
+        echo(json.dumps(report.to_json(), indent=1))
         return
     rows = report.layers if layers else (*report.sections.values(), report.total)
-    typer.echo(
+    echo(
         "     norm A      norm B  norm A+B   cosine (chance)  outputs (chance)  "
         "inputs (chance)"
     )
     for row in rows:
-        typer.echo(
+        echo(
             f"{row.norms[0]:11.4g} {row.norms[1]:11.4g} {row.sum_norm:9.4g} "
             f"{row.cosine:8.3f} ({row.cosine_by_chance:.4f})  "
             f"{row.outputs:7.3f} ({row.outputs_by_chance:.3f})  "
             f"{row.inputs:7.3f} ({row.inputs_by_chance:.3f})  {row.name}"
         )
     if left_out := report.left_out():
-        typer.echo(left_out)
-    typer.echo(report.advice())
+        echo(left_out)
+    echo(report.advice())

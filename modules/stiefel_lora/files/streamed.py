@@ -57,6 +57,8 @@ def write_streamed(
     make: Callable[[str], Tensor],
     metadata: Mapping[str, str],
     check: Callable[[Path], None] | None = None,
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write a safetensors file atomically and verify it.
 
@@ -68,6 +70,7 @@ def write_streamed(
         metadata: metadata of the file. Hashes of the content are added.
         check: function that is called with the complete file under a temporary name. If
             it raises, an existing file is not changed.
+        overwrite: whether to replace a file that exists at the end.
 
     Raises:
         OutputError: If the file cannot be written, a tensor differs from its spec, or
@@ -84,7 +87,7 @@ def write_streamed(
     # shorter than the one written here.
     legacy = _Part(*(edge - len(_header(order, specs, own)) for edge in _LEGACY_PART))
     digest = hashlib.sha256()
-    with atomic_write(path) as part, part.open("r+b") as stream:
+    with atomic_write(path, overwrite=overwrite) as part, part.open("r+b") as stream:
         stream.seek(room)
         for key in order:
             tensor = make(key).detach()

@@ -92,8 +92,11 @@ def check_no_pickle(path: str | os.PathLike[str]) -> None:
     """Check that a file is not a pickle file, which can execute code when it is loaded.
 
     Raises:
-        ModelError: If the file is a zip archive or a pickle.
+        ModelError: If the file is a zip archive or a pickle, or a pipe or a device.
     """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        # A pipe without a writer would block.
+        raise ModelError(f"{path} is a pipe or a device. Use a regular file.")
     try:
         with Path(path).open("rb") as stream:
             start = stream.read(8)

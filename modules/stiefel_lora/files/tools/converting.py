@@ -98,6 +98,7 @@ def convert_lora(
         lineage=lineage,
         one_alpha=False,
         reported=() if plain is None else {*plain.replaced, *plain.left_out},
+        overwrite=overwrite,
     )
     if plain is not None:
         error = plain.stored_error(saved)

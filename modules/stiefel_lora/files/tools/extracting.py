@@ -121,6 +121,7 @@ def extract_lora(
         dataclasses.replace(file, layers=own),
         dtype=dtype,
         lineage=lineage,
+        overwrite=overwrite,
     )
     norm = math.hypot(*(one.norm for one in found))
     # Rounding is orthogonal to what the SVD cuts off.

@@ -41,13 +41,19 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "folders and frequent tags": ", ".join(report.frequent_tags),
         **report.notes,
         "unknown keys": file.unknown_text,
+        **(_statistics(total) if report.layers else {}),
+        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {broken}",
+    }
+    return {label: text for label, text in facts.items() if text}
+
+
+def _statistics(total: Summary) -> dict[str, str]:
+    return {
         "norm of the update": number_text(total.norm),
         "largest sigma_1": number_text(total.sigma_1),
         "mean effective rank": number_text(total.effective_rank),
         "mean share of the rank": share_text(total.share),
-        "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {broken}",
     }
-    return {label: text for label, text in facts.items() if text}
 
 
 def defects_of(report: LoraReport) -> dict[str, Sequence[str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.table import Table
 
+from ..._wording import printable
 from .inspection import LayerReport, LoraReport
 from .inspection_facts import (
     SUMMARY_HEADS,
@@ -26,6 +28,14 @@ _ROW_FACTS = (
 )
 
 
+class _Table(Table):
+    """Table without control characters from files in its cells."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row. Control characters are written as escapes."""
+        super().add_row(*map(printable, cells), **options)
+
+
 def inspection_tables(
     reports: Sequence[LoraReport], *, layers: bool = False
 ) -> Iterator[Table | str]:
@@ -35,7 +45,7 @@ def inspection_tables(
         reports: results of :func:`inspect_lora`.
         layers: whether to show a row per layer instead of a row per section.
     """
-    names = _short_names(reports)
+    names = [printable(name) for name in _short_names(reports)]
     many = len(reports) > _MOST_COLUMNS
     yield _row_each(reports, names) if many else _files(reports, names)
     if many:
@@ -50,20 +60,21 @@ def inspection_tables(
     else:
         yield _sections(reports[0])
     for name, report in zip(names, reports, strict=True):
-        yield from _faults(report, f"{name}: " if len(reports) > 1 else "")
+        start = f"{name}: " if len(reports) > 1 else ""
+        yield from map(printable, _faults(report, start))
 
 
 def _files(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
     facts = [facts_of(report) for report in reports]
     labels = dict.fromkeys(label for found in facts for label in found)
-    table = Table("", *names)
+    table = _Table("", *names)
     for label in labels:
         table.add_row(label, *(found.get(label, "") for found in facts))
     return table
 
 
 def _row_each(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
-    table = Table("File", *_ROW_FACTS)
+    table = _Table("File", *_ROW_FACTS)
     for name, report in zip(names, reports, strict=True):
         found = facts_of(report)
         table.add_row(name, *(found.get(label, "") for label in _ROW_FACTS))
@@ -71,7 +82,7 @@ def _row_each(reports: Sequence[LoraReport], names: Sequence[str]) -> Table:
 
 
 def _sections(report: LoraReport) -> Table:
-    table = Table("Section", *SUMMARY_HEADS)
+    table = _Table("Section", *SUMMARY_HEADS)
     for name, part in report.sections.items():
         table.add_row(name, *summary_cells(part))
     table.add_section()
@@ -80,7 +91,7 @@ def _sections(report: LoraReport) -> Table:
 
 
 def _layers(report: LoraReport) -> Table:
-    table = Table(
+    table = _Table(
         "Layer",
         *("Shape", "Rank", "Alpha", "Effective", "Stable", "k95", "sigma_1", "Norm"),
         *("/ median", ""),
@@ -122,7 +133,7 @@ def _side_by_side(
             cells.setdefault(key, {})[place] = (
                 f"{number_text(norm)} ({number_text(rank)})"
             )
-    table = Table(
+    table = _Table(
         "Layer" if layers else "Section",
         *names,
         title="Norm of the update (effective rank)",

@@ -20,6 +20,7 @@ from torch import Tensor
 from ..._exceptions import ModelError, OutputError
 from ..._wording import counted
 from .._prepare import all_finite
+from ..atomic import sigterm_raises
 from ..dora import apply_lora
 from ..streamed import write_streamed
 from ..weights import LoraFactors
@@ -117,7 +118,8 @@ def add_into_checkpoint(
     if base.path.is_dir():
         _write_folder(place.path, base, tensor, lineage)
     else:
-        write_streamed(place.path, base.specs, tensor, {**base.metadata, **lineage})
+        metadata = {**base.metadata, **lineage}
+        write_streamed(place.path, base.specs, tensor, metadata, overwrite=overwrite)
     error = (sums[0] / sums[1]) ** 0.5 if sums[1] else 0.0
     remarks = [*place.remarks, *_clamped(clamped, base)]
     if embeddings := embeddings_of(file):
@@ -167,9 +169,12 @@ def _write_folder(
     target = part = Path(os.path.realpath(output))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", dir=target.parent
-        ) as name:
+        with (
+            sigterm_raises(),
+            tempfile.TemporaryDirectory(
+                prefix=f".{target.name}.", dir=target.parent
+            ) as name,
+        ):
             part = Path(name, target.name)
             weights = {file.path for file in base.files}
             shutil.copytree(
@@ -193,7 +198,13 @@ def _write_folder(
     except OutputError as error:
         # Use the name that the user gave, not the temporary one.
         raise OutputError(str(error).replace(str(part), str(target))) from error
-    except (OSError, shutil.Error) as error:
+    except shutil.Error as error:
+        source, _, reason = error.args[0][0]
+        raise OutputError(
+            f"{source} cannot be copied to {target}: {reason}. Remove it from the base "
+            "model, or restore it."
+        ) from error
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(
             f"{target} could not be written: {reason}. Free disk space, or use "

@@ -148,8 +148,8 @@ def merge_lora(
     elif target is not None:
         bytes_each = dtype.itemsize
         small = plan_resize(total, target, itemsize=bytes_each, lineage=lineage.size)
-    zero = _without_weight(parts)
-    saved = save_lora(place.path, small, dtype=dtype, lineage=lineage, reported=zero)
+    options = {"reported": _without_weight(parts), "overwrite": overwrite}
+    saved = save_lora(place.path, small, dtype=dtype, lineage=lineage, **options)
     saved = saved.with_remarks(place.remarks)
     if isinstance(small, ProductPlan):
         lost = [small.found[layer.key].lost for layer in saved.file.layers]

@@ -91,6 +91,10 @@ def check_output(
     if whole.is_dir():
         raise OutputError(f"{option}: {path} is a folder. Use another file.")
     _check_no_input(path, inputs, option, "file")
+    if whole.exists() and not whole.is_file():
+        raise OutputError(
+            f"{option}: {path} is a pipe or a device. Use a regular file."
+        )
     if whole.exists() and not overwrite:
         raise OutputError(f"{option}: {path} already exists. {advice}")
     if not path.parent.exists() and whole.parent.exists():
@@ -131,7 +135,7 @@ def _check_name(path: Path, option: str) -> None:
     try:
         path.stat()
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             reason = error.strerror or str(error)
             raise OutputError(
                 f"{option}: {path} cannot be used: {reason}. Use another path."

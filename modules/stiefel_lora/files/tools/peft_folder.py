@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..._exceptions import ModelError
+from ..._exceptions import ModelError, OutputError
 from ..atomic import atomic_write
 from ..peft import adapter_metadata
 from ..weights import COMPONENTS
@@ -65,6 +65,7 @@ def save_as(
     lineage: Lineage,
     one_alpha: bool = True,
     reported: Collection[str] = (),
+    overwrite: bool = True,
 ) -> Saved:
     """Write a file or folder in the key format of its layers.
 
@@ -86,6 +87,7 @@ def save_as(
         lineage=lineage,
         one_alpha=one_alpha,
         reported=reported,
+        overwrite=overwrite,
     )
 
 
@@ -121,6 +123,14 @@ def save_peft_folder(
                 "Use peft, or remove these layers."
             )
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{folder} could not be created: {reason}. Use another folder."
+        ) from error
+    try:
         saved = {
             component: _save(
                 folder if list(groups) == [MODEL] else folder / _name(component, file),
@@ -130,6 +140,7 @@ def save_peft_folder(
             )
             for component, layers in groups.items()
         }
+        written = open_lora(folder)
     except BaseException:
         # Created here, so the folder contains nothing else.
         with contextlib.suppress(OSError):
@@ -144,7 +155,7 @@ def save_peft_folder(
     if any(component != MODEL for component in groups):
         remarks.append("Text encoder layers have the names of transformers 5.")
     return Saved(
-        open_lora(folder),
+        written,
         max(one.deviation for one in saved.values()),
         tuple(dict.fromkeys(remarks)),
         tuple(lost for one in saved.values() for lost in one.differences),

@@ -79,8 +79,8 @@ def ranks_by_size(
     least = sum(costs)
     if least > budget:
         raise OptionError(
-            f"--size: rank 1 in all {len(costs)} layers already requires "
-            f"{(least - budget) / 1000000.0:.2f} MB more. Use a larger size."
+            f"--size: rank 1 in {_all(len(costs))} already requires "
+            f"{_megabytes(least - budget)} more. Use a larger size."
         )
     squares, owner = _candidates(spectra, limit)
     price = torch.tensor(costs, dtype=torch.float64)[owner]
@@ -93,6 +93,16 @@ def ranks_by_size(
             ranks[layer] += 1
             left -= costs[layer]
     return ranks
+
+
+def _all(layers: int) -> str:
+    return "the layer" if layers == 1 else f"all {layers} layers"
+
+
+def _megabytes(size: int) -> str:
+    """Format a size with two decimals, or two digits if it is smaller."""
+    value = size / 1e6
+    return f"{value:.2f} MB" if value >= 0.1 else f"{value:.2g} MB"
 
 
 def capped(ranks: Sequence[int], limit: int | None) -> list[int]:

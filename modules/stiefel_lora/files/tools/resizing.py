@@ -177,7 +177,9 @@ def resize_lora(
     plan = plan_resize(
         Planned.of(file), target, itemsize=dtype.itemsize, lineage=lineage.size
     )
-    saved = save_lora(place.path, plan, dtype=dtype, lineage=lineage)
+    saved = save_lora(
+        place.path, plan, dtype=dtype, lineage=lineage, overwrite=overwrite
+    )
     saved = saved.with_remarks(place.remarks)
     stored = saved.file.by_key
     layers = [_compared(layer, stored[layer.key]) for layer in file.layers]

@@ -59,6 +59,8 @@ NEEDS_SETTINGS = (
 # Largest value of a factor, in units of the smallest normal number, below which most of
 # its values have few digits or none.
 _SUBNORMAL = 8.0
+# Range of an alpha that other layers can be rescaled to.
+_USUAL = (1e-6, 1e6)
 _ADAPTER = "lora_adapter_metadata"
 _LINEAGE = "stiefel_lora_lineage"
 
@@ -146,6 +148,7 @@ def save_lora(
     lineage: Lineage | None = None,
     one_alpha: bool = True,
     reported: Collection[str] = (),
+    overwrite: bool = True,
 ) -> Saved:
     """Write the layers, other adapters and metadata of a LoRA, and verify the file.
 
@@ -160,6 +163,7 @@ def save_lora(
             the alphas are not changed.
         reported: keys of layers and other tensors of the inputs that are not in the
             output on purpose (see :func:`.accounting.check_all_written`).
+        overwrite: whether to replace a file that exists at the end.
 
     Raises:
         ModelError: If two layers have the same key, or there is nothing to write.
@@ -169,7 +173,14 @@ def save_lora(
     plan = given if isinstance(given, Planned) else Planned.of(given)
     if lineage is not None:
         check_all_written(lineage.loras, plan.file, reported)
-    return write_lora(path, plan, dtype=dtype, lineage=lineage, one_alpha=one_alpha)
+    return write_lora(
+        path,
+        plan,
+        dtype=dtype,
+        lineage=lineage,
+        one_alpha=one_alpha,
+        overwrite=overwrite,
+    )
 
 
 def write_lora(
@@ -179,6 +190,7 @@ def write_lora(
     dtype: torch.dtype | None = None,
     lineage: Lineage | None = None,
     one_alpha: bool = True,
+    overwrite: bool = True,
 ) -> Saved:
     """Write a file that may contain only a part of its inputs.
 
@@ -201,6 +213,7 @@ def write_lora(
         writer.tensor,
         metadata,
         check=lambda part: found.append(_read_back(part, Path(path), writer)),
+        overwrite=overwrite,
     )
     (written,) = found
     order = [layer.stem for layer in written.layers]
@@ -285,8 +298,9 @@ def holds_alpha(layer: LoraLayer) -> bool:
 def _as_stored(layers: Sequence[LoraLayer], one_alpha: bool) -> list[LoraLayer]:
     """Return the layers with the alphas that are written to the file."""
     own = [layer.factors.alpha for layer in layers if holds_alpha(layer)]
-    # An alpha of 0 cannot be rescaled.
-    own = [alpha for alpha in own if alpha] or own
+    # An alpha of 0 cannot be rescaled, and a tiny one makes A of other layers overflow.
+    usual = [alpha for alpha in own if _USUAL[0] < abs(alpha) < _USUAL[1]]
+    own = usual or [alpha for alpha in own if alpha] or own
     common = commonest_alpha(own) if own and one_alpha else None
     found = []
     for layer in layers:
