@@ -319,3 +319,30 @@ def test_an_adapter_that_cannot_be_computed_is_named(tmp_path, kind):
     with pytest.raises(ModelError, match=rf"{STEM}.*{words}"):
         convert_lora(file, tmp_path / "o.safetensors", "kohya", goal=Rank(2))
     assert not (tmp_path / "o.safetensors").exists()
+
+
+@pytest.mark.parametrize("alpha", [False, True], ids=["PEFT", "kohya"])
+@pytest.mark.parametrize("size", [0.05, 0.06])
+def test_a_size_is_used_up_to_the_names(tmp_path, alpha, size):
+    """The settings of peft in a file depend on the ranks, and are no large reserve."""
+    tensors, layers = {}, 60
+    generator = torch.Generator().manual_seed(0)
+    for block in range(layers):
+        stem = f"unet.down_blocks.1.attentions.0.transformer_blocks.{block}.attn1.to_q"
+        names = ("lora_B", "lora_A")
+        if alpha:
+            stem = f"{SGM}transformer_blocks_{block}_attn1_to_q"
+            names = ("lora_up", "lora_down")
+            tensors[f"{stem}.alpha"] = torch.tensor(4.0)
+        strength = torch.logspace(0, -2, 8) * (1 + block)
+        up = torch.randn(64, 8, generator=generator) * strength
+        tensors[f"{stem}.{names[0]}.weight"] = up.half()
+        down = torch.randn(8, 64, generator=generator).half()
+        tensors[f"{stem}.{names[1]}.weight"] = down
+    file = write(tmp_path / "in.safetensors", tensors, **SDXL)
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(OptionError, match="rank 1 in all 60 layers already requires"):
+        resize(file, out, Target(size=0.02))
+    resize(file, out, Target(size=size))
+    left = size * 1e6 - out.stat().st_size
+    assert 0 <= left < 35 * layers

@@ -27,7 +27,14 @@ from .one_thread import one_thread
 from .output_path import check_output
 from .planned import Planned, announced
 from .ranks_to_keep import capped, ranks_by_error, ranks_by_size, ranks_by_total_error
-from .save_lora import Lineage, Saved, holds_alpha, save_lora
+from .save_lora import (
+    Lineage,
+    Saved,
+    adapter_size,
+    holds_alpha,
+    kept_metadata,
+    save_lora,
+)
 
 __all__ = [
     "LayerError",
@@ -45,6 +52,8 @@ _LINEAGE = 1024
 _ROUNDED = 5e-3
 # Reserve for changed entries of the metadata.
 _SLACK = 128
+# Number of times the ranks are selected, since the settings depend on them.
+_ROUNDS = 4
 # Bytes of an entry of the header without its key and its numbers.
 _FIXED = 51
 
@@ -329,16 +338,51 @@ def _ranks(
             itemsize * (layer.factors.up[:, 0].numel() + layer.factors.down[0].numel())
             for layer in file.layers
         ]
-        size = int(target.size * 1e6)
-        beside = _bytes_beside(file, lineage, len(str(size)))
-        return ranks_by_size(spectra, costs, size - beside, target.rank)
+        return _ranks_of_size(file, spectra, costs, target, lineage)
     return [_full_rank(layer.factors) for layer in file.layers]
 
 
+def _ranks_of_size(
+    file: LoraFile,
+    spectra: Sequence[Tensor],
+    costs: Sequence[int],
+    target: Target,
+    lineage: int,
+) -> list[int]:
+    """Return the ranks for a file size, which includes peft's settings of the ranks."""
+    size = int((target.size or 0) * 1e6)
+    beside = _bytes_beside(file, lineage, len(str(size)))
+    # peft's settings have the name up to three times.
+    most = sum(3 * len(layer.stem) + 40 for layer in file.layers)
+    best = [1] * len(costs)
+    least = _settings_bytes(file, best)
+    settings = most if least else 0
+    for _ in range(_ROUNDS):
+        budget = size - beside - settings
+        if budget < sum(costs):
+            # The settings of equal ranks are the smallest ones.
+            budget = size - beside - least
+        ranks = ranks_by_size(spectra, costs, budget, target.rank)
+        settings = _settings_bytes(file, ranks)
+        whole = beside + settings
+        whole += sum(c * r for c, r in zip(costs, ranks, strict=True))
+        if whole <= size and sum(ranks) > sum(best):
+            best = ranks
+    return best
+
+
+def _settings_bytes(file: LoraFile, ranks: Sequence[int]) -> int:
+    layers = [
+        dataclasses.replace(layer, factors=_shapes(layer, rank))
+        for layer, rank in zip(file.layers, ranks, strict=True)
+    ]
+    return adapter_size(layers)
+
+
 def _bytes_beside(file: LoraFile, lineage: int, digits: int) -> int:
-    """Return an upper bound of the size of the output without factors."""
+    """Return an upper bound of the size without factors and peft's settings."""
     found = _SLACK + lineage
-    found += len(json.dumps(dict(file.metadata), ensure_ascii=False).encode())
+    found += len(json.dumps(kept_metadata(file), ensure_ascii=False).encode())
     for layer in file.layers:
         factors, suffixes = layer.factors, layer.suffixes
         for part in ("up", "down"):
@@ -349,9 +393,6 @@ def _bytes_beside(file: LoraFile, lineage: int, digits: int) -> int:
             found += 4 + _entry(
                 layer.stem + suffixes.get("alpha", ".alpha"), (), digits
             )
-        else:
-            # peft's settings have the name up to three times.
-            found += 3 * len(layer.stem) + 40
     for other in file.others:
         for key, tensor in other.tensors.items():
             found += tensor.nbytes + _entry(key, tuple(tensor.shape), digits)

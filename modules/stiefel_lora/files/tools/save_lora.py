@@ -41,8 +41,11 @@ __all__ = [
     "NO_EFFECT",
     "Lineage",
     "Saved",
+    "adapter_entry",
+    "adapter_size",
     "command_line",
     "holds_alpha",
+    "kept_metadata",
     "save_lora",
     "write_lora",
 ]
@@ -424,11 +427,13 @@ def _metadata(
     layers: Sequence[LoraLayer],
     lineage: Lineage | None,
 ) -> tuple[dict[str, str], list[str]]:
-    found = {"format": "pt", **file.metadata}
-    found.pop(_ADAPTER, None)
+    found = {"format": "pt", **kept_metadata(file)}
     remarks: list[str] = []
-    if layers and not any(map(holds_alpha, layers)):
-        remarks += _describe_ranks(found, layers)
+    if entry := adapter_entry(layers):
+        found[_ADAPTER] = entry
+    elif layers and not any(map(holds_alpha, layers)):
+        own = layers[0].stem.startswith("base_model.model.")
+        remarks += [NEEDS_SETTINGS] if own else []
     if "ss_network_dim" in found and layers:
         ranks = {layer.factors.rank for layer in layers}
         alphas = {layer.factors.alpha for layer in layers}
@@ -440,15 +445,24 @@ def _metadata(
     return found, remarks
 
 
-def _describe_ranks(metadata: dict[str, str], layers: Sequence[LoraLayer]) -> list[str]:
-    """Create adapter metadata for diffusers, or a message if it is not used."""
+def adapter_entry(layers: Sequence[LoraLayer]) -> str:
+    """Return the adapter metadata for diffusers, or "" if a file contains none."""
     ranks = {layer.stem: layer.factors.rank for layer in layers}
     prefixes = tuple(f"{component}." for component in COMPONENTS)
-    if all(stem.startswith(prefixes) for stem in ranks):
-        doras = [layer.stem for layer in layers if layer.factors.is_dora]
-        adapter = adapter_metadata(ranks, doras)
-        metadata[_ADAPTER] = json.dumps(adapter, sort_keys=True)
-        return []
-    if layers[0].stem.startswith("base_model.model."):
-        return [NEEDS_SETTINGS]
-    return []
+    if not layers or not all(stem.startswith(prefixes) for stem in ranks):
+        return ""
+    if any(map(holds_alpha, layers)):
+        return ""
+    doras = [layer.stem for layer in layers if layer.factors.is_dora]
+    return json.dumps(adapter_metadata(ranks, doras), sort_keys=True)
+
+
+def adapter_size(layers: Sequence[LoraLayer]) -> int:
+    """Return an upper bound of the size of the adapter metadata in bytes."""
+    entry = adapter_entry(layers)
+    return len(json.dumps({_ADAPTER: entry})) if entry else 0
+
+
+def kept_metadata(file: LoraFile) -> dict[str, str]:
+    """Return the metadata without those of the adapter, which are created."""
+    return {key: text for key, text in file.metadata.items() if key != _ADAPTER}
