@@ -28,7 +28,9 @@ def test_it_is_the_product(height, columns, batch, seed):
 
 @pytest.mark.parametrize("height", [18432, 20011, 100_000])
 @pytest.mark.parametrize("rank", [1, 4, 11, 12])
-@pytest.mark.parametrize("layout", ["contiguous", "part of wider rows", "transposed"])
+@pytest.mark.parametrize(
+    "layout", ["contiguous", "part of wider rows", "every second column", "transposed"]
+)
 def test_float32_errors_do_not_grow_with_the_height(height, rank, layout):
     generator = torch.Generator().manual_seed(rank)
     # Of rank 1, where errors make eigenvalues negative.
@@ -36,6 +38,8 @@ def test_float32_errors_do_not_grow_with_the_height(height, rank, layout):
     matrix = column @ torch.randn(1, rank, generator=generator)
     if layout == "part of wider rows":
         matrix = torch.cat([matrix, matrix], -1)[:, :rank]
+    if layout == "every second column":
+        matrix = torch.stack([matrix, matrix], -1)[..., 0]
     if layout == "transposed":
         matrix = matrix.mT.contiguous().mT
     exact = matrix.double().mT @ matrix.double()

@@ -20,7 +20,8 @@ def dense_step(up, down, gradient, lr):
     inverse = torch.linalg.inv(down @ down.mT + (lr / 3) ** 2 * identity)
     outside = gradient - inside @ gradient
     tangent = outside @ down.mT @ inverse @ down + inside @ gradient
-    polar = msign(tangent)
+    # What A's inverse makes of the rounding errors of the gradient is no direction.
+    polar = msign(tangent, floor=1e-7)
     left = (polar - inside @ polar) @ down.mT @ inverse
     turn = lr * left
     values, vectors = torch.linalg.eigh(identity + turn.mT @ turn)
@@ -71,6 +72,28 @@ def test_a_thin_a_gives_the_same_product_in_every_gauge(rank, lr, thin):
         gradient = torch.randn(30, 24, generator=generator, dtype=F64) * 10.0**-step
         one, other = (run.take(gradient).product for run in runs)
         assert torch.linalg.matrix_norm(one - other, 2) <= 1e-2 * lr
+
+
+@pytest.mark.parametrize(
+    ("shape", "of_gradient"), [((30, 24, 5), 1), ((90, 80, 16), 4)]
+)
+@pytest.mark.parametrize("lr", [1e-4, 1e-5])
+def test_a_thin_a_and_a_gradient_of_low_rank_turn_b_as_far_as_a_dense_step(
+    shape, of_gradient, lr
+):
+    # What is left of the rounding errors in null directions is multiplied by 1 / lr.
+    rows, width, rank = shape
+    up, down = point(rows, width, rank, sizes=(1.0, lr))
+    gradient = gradient_of_rank(of_gradient, rows, width, seed=rank)
+    turn = random_orthonormal(rank, rank, seed=3, dtype=F64)
+    runs = [Run(up, down, lr), Run(up @ turn, turn.mT @ down, lr)]
+    one, other = (run.take(gradient) for run in runs)
+    # The momentum of the first step is the gradient.
+    new, expected = dense_step(up, down, gradient, lr)
+    wanted, found = new @ expected - up @ down, one.product - up @ down
+    assert torch.linalg.norm(found - wanted) <= 1e-2 * torch.linalg.norm(wanted)
+    # Before, 0.5 lr.
+    assert torch.linalg.matrix_norm(one.product - other.product, 2) <= 1e-3 * lr
 
 
 @pytest.mark.parametrize("step", ["product", "factors"])

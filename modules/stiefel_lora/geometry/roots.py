@@ -161,8 +161,10 @@ def inverse_sqrt_of_retraction(gram: Tensor, steepest: float) -> Tensor:
     root = _polynomials(flat / bound, _LIFT_NEAR + polish) * bound**-0.5
     # The lift that keeps the polynomials positive makes the root too small by some 1e-6
     # in float32, for K = I too. At every step, A would shrink by that much. One step of
-    # Newton's method squares this error.
-    return root @ (1.5 * _identity(flat) - 0.5 * (flat @ (root @ root)))
+    # Newton's method squares this error. It is added as a correction, since a product
+    # with a factor next to 1 would be rounded down.
+    error = torch.baddbmm(_identity(flat), flat, root @ root, alpha=-1)
+    return torch.baddbmm(root, root, error, alpha=0.5)
 
 
 def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:

@@ -75,8 +75,10 @@ _UNRESOLVED = {torch.float32: 2e-6, torch.float64: 1e-14}
 # leaves a third of the cube.
 _CORRECTABLE = {torch.float32: 3e-2, torch.float64: 1e-5}
 
-# Multiple of eps tr(M^T M) by which the entries of X^T X may be wrong.
-_NOISE = 10
+# nu as a multiple of eps tr(M^T M), by which the entries of X^T X may be wrong. Where X
+# has no part, U keeps the ratio of the error to nu, amplified by the inverse of A. In
+# float64, there is room for more distance.
+_NOISE = {torch.float32: 10, torch.float64: 200}
 
 # Lower bound of delta^2, for A = 0 in the first step of a warm-up, at a rate of 0. Its
 # inverse times any Gram matrix is finite in float32.
@@ -286,7 +288,7 @@ def _basis(outside: Tensor, whole: Tensor) -> _Basis:
     size = trace(whole)
     # Divided by the size, since squares of tiny gradients times eps underflow.
     safe = size.clamp_min(info.tiny)
-    lost = torch.full_like(size, _NOISE * info.eps)
+    lost = torch.full_like(size, _NOISE[outside.dtype] * info.eps)
     factor = damped_cholesky(outside / safe, lost)
     identity = torch.eye(outside.shape[-1], dtype=outside.dtype, device=outside.device)
     inverse = torch.linalg.solve_triangular(
