@@ -57,7 +57,7 @@ def merge(
     section: Annotated[
         list[str] | None,
         unset(
-            "Multiplier for the layers of a file that match a pattern, e.g. "
+            "Multiplier for the sections of a file that match a pattern, e.g. "
             "--section 1:down_blocks.*=0.5. Files are numbered from 1. Can be "
             "repeated.",
             metavar="FILE:PATTERN=FACTOR",

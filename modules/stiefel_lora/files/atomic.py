@@ -57,11 +57,6 @@ def atomic_write(
         # From here on another writer may use the temporary name.
         part = None
         _flush_folder(target.parent)
-    except FileExistsError as error:
-        raise OutputError(
-            f"{target} was created by another program in the meantime, and was not "
-            "changed. Use another name."
-        ) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
@@ -98,16 +93,21 @@ def sigterm_raises() -> Generator[None, None, None]:
 
 
 def _rename_new(part: Path, target: Path) -> None:
-    """Rename a file to a name that does not exist."""
+    """Rename a file to a name that does not exist.
+
+    Raises:
+        OutputError: If the name exists.
+    """
     try:
         # Unlike a rename, a link is an error if the name exists.
         os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError:
+    except OSError as error:
         # Not every file system has links.
-        if target.exists():
-            raise FileExistsError(target) from None
+        if isinstance(error, FileExistsError) or target.exists():
+            raise OutputError(
+                f"{target} was created by another program in the meantime, and was not "
+                "changed. Use another name."
+            ) from None
         os.replace(part, target)
     else:
         part.unlink()
