@@ -152,7 +152,7 @@ def test_runs_by_when_they_began_and_by_the_name_they_have(tmp_path: Path) -> No
     write("cat", "cat", 30.0)
     write("cat-2", "cat", 10.0)
     write("cat-7", "cat", 20.0)
-    # A run of its own, not the third of cat.
+    # A separate run, not the third of cat.
     write("cat-3", "cat-3", 90.0)
     write("cat-old", "cat", 90.0)
     write("cat-4", None, None)

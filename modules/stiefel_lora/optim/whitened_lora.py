@@ -140,11 +140,7 @@ def solve(
     # Gram matrix of (I - B B^T) G_B without forming it. The states of B are stored as
     # M_B H and H V_B H, so ``over`` is a factor wherever they are used.
     outside = up["grad"] - up["grad_inside"].mT @ up["grad_inside"]
-    # The square of a gradient of B that is 1e19 times A overflows. From 1e14 on, it
-    # contradicts every finite gradient of A, and is left out.
-    fits = trace(over @ outside @ over) < 1e-9 * torch.finfo(size.dtype).max
-    seen = {name: torch.where(fits, up[name], 0.0) for name in _OF_GRADIENT}
-    up, outside = up | seen, torch.where(fits, outside, 0.0)
+    up, outside, fits = _without_overflow(up, outside, over)
     inside, carried = up["grad_inside"], up["mean_inside"]
     # Whitening would amplify a gradient that is only rounding inside of B to a step.
     resolved = trace(outside) > 8 * SHARE[size.dtype] * trace(up["grad"])
@@ -193,6 +189,19 @@ def solve(
             "turn": root,
         },
     )
+
+
+def _without_overflow(
+    up: Core, outside: Tensor, over: Tensor
+) -> tuple[Core, Tensor, Tensor]:
+    """Leave out gradients of B that overflow. Return also which ones are left.
+
+    The square of a gradient of B that is 1e19 times A overflows. From 1e14 on, it
+    contradicts every finite gradient of A.
+    """
+    fits = trace(over @ outside @ over) < 1e-9 * torch.finfo(over.dtype).max
+    seen = {name: torch.where(fits, up[name], 0.0) for name in _OF_GRADIENT}
+    return up | seen, torch.where(fits, outside, 0.0), fits
 
 
 def _square_up(up: Core, over: Tensor, outside: Tensor, beta2: Tensor) -> Tensor:
