@@ -160,9 +160,7 @@ def solve(
     shrink = (numbers["longest_turn"] / longest.clamp_min(1e-30)).clamp_max(1.0)
     step, turn = shrink * step, shrink.square() * turn
     root = inverse_sqrt_of_retraction(one + symmetric(turn), _STEEPEST)
-
-    share = 1 - beta1
-    keep = 1 - lr * numbers["weight_decay"]
+    share, keep = 1 - beta1, 1 - lr * numbers["weight_decay"]
     # A M_A^T with the new momentum, and A A'^T with the moved A'.
     along = beta1 * down["mean"] + share * down["cross"] @ root_down
     moved = keep * size - lr * along
