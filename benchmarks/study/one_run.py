@@ -54,8 +54,10 @@ class Method:
 
 
 _SHOWN = (
+    ("Stiefel LoRA, step 2", "Stiefel LoRA"),
     ("Stiefel LoRA, product", "Stiefel LoRA, momentum 0.9"),
     ("Stiefel LoRA, factors", "Stiefel LoRA, step per factor"),
+    ("Stiefel LoRA", "Stiefel LoRA, earlier step"),
     ("Product, ", "Stiefel LoRA (trial), "),
 )
 
