@@ -54,6 +54,8 @@ def _adapter(folder: Path, *stems: str) -> Path:
         "unet.down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q",
         "unet.some.new.layer.3",
         "transformer.some.new.layer.3",
+        "transformer_2.blocks.0.attn1.to_q",
+        "prior.down_blocks.0.attn.to_q",
     ],
 )
 @pytest.mark.parametrize("spelling", ["PEFT", "diffusers (old)", "OneTrainer"])

@@ -316,7 +316,7 @@ def test_an_adapter_that_cannot_be_computed_is_named(tmp_path, kind):
     tensors = {f"{STEM}{key}": torch.ones(shape) for key, shape in ODD[kind].items()}
     file = write(tmp_path / "a.safetensors", tensors)
     words = "alpha must be one number" if "two" in kind else "has no values"
-    with pytest.raises(ModelError, match=rf"{STEM}.*{words}"):
+    with pytest.raises(ModelError, match=rf"a.safetensors: {STEM}.*{words}"):
         convert_lora(file, tmp_path / "o.safetensors", "kohya", goal=Rank(2))
     assert not (tmp_path / "o.safetensors").exists()
 

@@ -7,6 +7,7 @@ can be replaced by underscores, but not vice versa.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
@@ -85,6 +86,11 @@ _LEGACY_NAMES = {
     "text_encoder": "lora_te1_",
     "text_encoder_2": "lora_te2_",
 }
+
+# Other models of pipelines in diffusers, such as transformer_2 of Wan 2.2.
+_COMPONENT = re.compile(
+    r"(transformer|unet)_\d+\.|(prior|decoder|controlnet|image_encoder|vae)(_\d+)?\."
+)
 
 SPELLINGS = {
     "kohya": Spelling(_UP_DOWN, fused=True, names="kohya"),
@@ -261,6 +267,8 @@ def _stem(layer: LoraLayer, style: Spelling, family: str | None) -> str | None:
         return None
     if component != MODEL:
         return f"{component}.{path}"
+    if not layer.parsed.prefix and _COMPONENT.match(path):
+        return path
     return f"{layer.parsed.model or 'transformer'}.{path}"
 
 

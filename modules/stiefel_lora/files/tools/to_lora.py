@@ -113,7 +113,10 @@ def as_plain_lora(
             layer = _with(layer, made[layer.key])
         layers.append(layer)
     for other in other_adapters(file):
-        update = dense_update(other)
+        try:
+            update = dense_update(other)
+        except ModelError as error:
+            raise ModelError(f"{file.path}: {error}") from error
         if update is None:
             left_out += list(other.tensors)
         else:
