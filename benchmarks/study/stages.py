@@ -297,7 +297,6 @@ STAGES = {
         ADAMW,
         _cells((ADAMW, EARLIER), (64, 4), 400, "large", rates=3),
     ),
-    ),
     "catalog": Stage(
         "The whole catalog at 60 steps",
         ADAMW,
