@@ -26,19 +26,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from layer_shapes import SHAPES, make_pairs
 from optimizer_step import BASELINE, Step, copied, named, open_rows, seconds
 from roofline import GPUS, computed
-from step_cost import step_cost
+from step_cost import as_on_gpu, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora._entry import train_file
 from stiefel_lora._exceptions import InputError, TrainingError
 from stiefel_lora.methods import CATALOGUE
-from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
 from stiefel_lora.runs.events import current_events
 
 NOT_MEASURED = "not measured"
@@ -111,7 +109,7 @@ def prices(
     middle = {name: statistics.median(spent) for name, spent in times.items()}
     found = []
     for name, (step, state, counters) in rows.items():
-        with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
+        with as_on_gpu():
             cost = step_cost(step, counters())
             expected = computed(step, named_gpu)
         row: Row = {"model": model, "rank": rank, "method": name}

@@ -32,7 +32,7 @@ from unittest import mock
 import torch
 from layer_shapes import SHAPES, make_pairs
 from roofline import GPUS, Computed, Gpu, computed
-from step_cost import StepCost, step_cost
+from step_cost import StepCost, as_on_gpu, step_cost
 
 from stiefel_lora import OptionError, create_optimizer
 from stiefel_lora.methods import CATALOGUE
@@ -40,7 +40,7 @@ from stiefel_lora.optim import PULL_REQUEST_OPTIONS
 from stiefel_lora.optim.engine import stacking
 from stiefel_lora.optim.engine.batching import STEP
 from stiefel_lora.optim.engine.stacking import bucketed
-from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS
+from stiefel_lora.optim.engine.two_passes import ACCELERATOR
 from stiefel_lora.optim.pairs import Pair
 
 # The rules of the pull request with a retraction that has no QR in it.
@@ -114,7 +114,7 @@ def report(
             # The first round sets up states and caches.
             if repeat:
                 times[name].append(spent)
-    with mock.patch.dict(LAYOUTS, cpu=ACCELERATOR):
+    with as_on_gpu():
         costs = {n: step_cost(row.step, row.counters()) for n, row in rows.items()}
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(
@@ -152,7 +152,7 @@ def for_gpu(step: Step, gpu: Gpu, every: int) -> Computed:
     layout = dataclasses.replace(ACCELERATOR, **parts)
     limit = stacking.CHUNK_ELEMENTS // every
     with (
-        mock.patch.dict(LAYOUTS, cpu=layout),
+        as_on_gpu(layout),
         mock.patch.object(stacking, "CHUNK_ELEMENTS", limit),
     ):
         return computed(step, gpu, every)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["VIEWS", "StepCost", "step_cost"]
+from stiefel_lora.geometry import roots
+from stiefel_lora.optim.engine.two_passes import ACCELERATOR, LAYOUTS, Layout
+
+__all__ = ["VIEWS", "StepCost", "as_on_gpu", "step_cost"]
 
 # Operations that only describe memory launch nothing.
 VIEWS = ("view", "t", "transpose", "unbind", "slice", "select", "expand", "detach")
@@ -32,6 +37,16 @@ class StepCost:
     operations: int
     waits: int
     work_bytes: int
+
+
+@contextlib.contextmanager
+def as_on_gpu(layout: Layout = ACCELERATOR) -> Iterator[None]:
+    """Let the optimizers stack, and not read numbers, as on a GPU."""
+    with (
+        mock.patch.dict(LAYOUTS, cpu=layout),
+        mock.patch.object(roots, "reads_freely", return_value=False),
+    ):
+        yield
 
 
 def step_cost(

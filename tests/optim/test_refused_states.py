@@ -250,3 +250,31 @@ def test_states_of_version_0_1_have_the_shape_of_their_factor():
     state = copy.deepcopy(optimizer.state_dict())
     state["state"][1]["basis_up"] = torch.ones(4, 4)
     assert "has shape (4, 4)" in refuse(optimizer, state)
+
+
+def two_layers(names):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (
+            f"{name}.lora_{role}.weight",
+            nn.Parameter(torch.randn(*shape, generator=generator)),
+        )
+        for name in names
+        for role, shape in (("A", (4, 12)), ("B", (10, 4)))
+    ]
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_state_of_the_same_layers_in_another_order_is_refused(name):
+    saved = stepped(name, two_layers("ab")).state_dict()
+    refuse(make(name, two_layers("ba")), saved, match="another order")
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_other_names_are_reported_once_and_kept(name, caplog):
+    saved = stepped(name, two_layers(["module.a", "module.b"])).state_dict()
+    optimizer = make(name, two_layers("ab"))
+    before = optimizer.param_groups[0]["param_names"]
+    optimizer.load_state_dict(saved)
+    assert caplog.text.count("names of the parameters differ") == 1
+    assert optimizer.param_groups[0]["param_names"] == before

@@ -180,7 +180,7 @@ def damped_cholesky(gram: Tensor, shift: Tensor) -> Tensor:
     identity = _identity(gram)
     # cholesky_ex returns a failure as a tensor; cholesky would raise and synchronize.
     factor, failed = torch.linalg.cholesky_ex(gram + shift * identity)
-    if reads_freely(gram) and not bool(failed.any()):
+    if reads_freely(gram) and not failed.numpy().any():
         return factor
     safe = gram + (shift + 1e-2 * trace(gram)) * identity
     # On a GPU always both, selected by a mask: to factor the second one only on

@@ -51,7 +51,13 @@ from .engine.reports import (
     log_pairs,
     log_replaced,
 )
-from .engine.saved_state import check_shapes, check_state, fill_options, keep_dtypes
+from .engine.saved_state import (
+    check_names,
+    check_shapes,
+    check_state,
+    fill_options,
+    keep_dtypes,
+)
 from .engine.settling import Settling
 from .engine.together import step_together
 from .engine.two_passes import Factor, factors_of, step_factors
@@ -404,6 +410,7 @@ class PairOptimizer(LoraOptimizer):
         roles = {key: role for key, (_, role) in self._places().items()}
         shapes = self._state_shapes([*self.param_groups, *saved])
         check_shapes(state_dict, self.param_groups, shapes, roles)
+        check_names(state_dict, self.param_groups)
         # Torch itself rejects a different number of groups.
         owners = {
             id(p): new
@@ -415,6 +422,9 @@ class PairOptimizer(LoraOptimizer):
         # Copies, since loading replaces the options in the groups.
         before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict)
+        for group, old in zip(self.param_groups, before, strict=True):
+            if "param_names" in old:
+                group["param_names"] = old["param_names"]
         log_replaced(type(self).__name__, entry, before, self.param_groups)
         keep_dtypes(self.state, state_dict, self.param_groups)
         # The loaded factors may come from another optimizer, an average or a file in

@@ -406,14 +406,16 @@ class StiefelLoRA(PairOptimizer):
             ``step="factors"``.
         nesterov: whether to use Nesterov momentum (for B, and for A with muon).
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
-            lr. If None, it is 0.05 with muon and 1 otherwise.
-        weight_decay: decoupled weight decay of A. B is not decayed.
+            lr. If None, it is 0.05 with the step of the product and with muon, and 1
+            otherwise.
+        weight_decay: decoupled weight decay of the product, which decays A. B is not
+            decayed.
         decay_rule: form of the weight decay of A with muon and sign: ``"adamw"``
             (multiplied by lr) or ``"over_rank"`` (divided by the rank and multiplied by
             the factor of the scheduler).
         beta1: beta1 of AdamW for A and for parameters outside pairs.
-        beta2: beta2 of AdamW for parameters outside pairs.
-        eps: epsilon of AdamW for parameters outside pairs.
+        beta2: beta2 of AdamW for A and for parameters outside pairs.
+        eps: epsilon of AdamW for A and for parameters outside pairs.
 
     Raises:
         OptionError: If an option is out of bounds.

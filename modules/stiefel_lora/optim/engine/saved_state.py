@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,15 @@ from .batching import STEP, owner_of, size_of
 from .gradient_watch import SKIPPED
 from .master_weights import MASTER
 
-__all__ = ["check_shapes", "check_state", "fill_options", "keep_dtypes"]
+__all__ = [
+    "check_names",
+    "check_shapes",
+    "check_state",
+    "fill_options",
+    "keep_dtypes",
+]
+
+log = logging.getLogger("stiefel_lora")
 
 # Shaped like the parameter in every method. Those of the second line were saved by
 # version 0.1 (see Rule.adopt).
@@ -76,6 +86,43 @@ def check_state(state_dict: Mapping[str, Any], entry: Method) -> None:
         f"state_dict: the state is {saved} and cannot be loaded into {entry.label}. "
         "Load it into the same optimizer that saved it, or train without loading a "
         "state."
+    )
+
+
+def check_names(
+    state_dict: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]
+) -> None:
+    """Check that a state is not for the same parameters in another order.
+
+    Like torch, states are assigned to parameters by their order. Names are compared if
+    both have them. Other names are accepted with a warning, because a wrapper of the
+    model adds a prefix.
+
+    Raises:
+        CheckpointError: If the names are the same in another order.
+    """
+    saved = [
+        list(group.get("param_names") or ()) for group in state_dict["param_groups"]
+    ]
+    given = [list(names_of(group) or ()) for group in groups]
+    old, new = (list(itertools.chain(*names)) for names in (saved, given))
+    if old == new or not old or not new:
+        return
+    first, wanted = next(
+        (a, b) for a, b in itertools.zip_longest(old, new, fillvalue="") if a != b
+    )
+    if sorted(old) == sorted(new):
+        raise CheckpointError(
+            "state_dict: the state was saved with the parameters in another order "
+            f"({first!r} in the place of {wanted!r}). States are assigned by order. "
+            "Pass the parameters in the order of the saved training."
+        )
+    log.warning(
+        "The names of the parameters differ from those of the loaded state, for "
+        "example %r instead of %r. The state is assigned by the order of the "
+        "parameters.",
+        wanted,
+        first,
     )
 
 
