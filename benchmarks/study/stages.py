@@ -295,7 +295,10 @@ STAGES = {
     "long_ranks": Stage(
         "Ranks 64 and 4 at 400 steps",
         ADAMW,
-        _cells((ADAMW, EARLIER), (64, 4), 400, "large", rates=3),
+        (
+            *_cells(RIVALS, (64,), 400, "large", rates=3),
+            *_cells((ADAMW, EARLIER), (4,), 400, "large", rates=3),
+        ),
     ),
     "catalog": Stage(
         "The whole catalog at 60 steps",
