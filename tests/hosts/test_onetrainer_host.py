@@ -207,8 +207,9 @@ def test_ema_is_saved_as_a_lora_and_training_goes_on(runs: Runs) -> None:
 def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
     # It clips each gradient on its own, the usual one all of them together.
     usual = {"clip_grad_norm": None, "epochs": 1}
-    runs.train("apart", **usual)
-    runs.train("fused", settings={"fused_back_pass": True}, **usual)
+    step = {"stiefel_lora_step": "factors"}
+    runs.train("apart", settings=step, **usual)
+    runs.train("fused", settings={**step, "fused_back_pass": True}, **usual)
     assert all(grad is None for grad in runs.steps("fused")[-1]["grads"])
     found, expected = runs.weights("fused"), runs.weights("apart")
     assert found.keys() == expected.keys()
