@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -12,7 +14,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ._base import MAX_COUNT, Count
 
-__all__ = ["UNITS", "Interval", "interval_text", "is_in", "split_interval"]
+__all__ = [
+    "UNITS",
+    "Interval",
+    "TextOrCount",
+    "interval_text",
+    "is_in",
+    "split_interval",
+]
 
 Unit = Literal["steps", "epochs", "minutes"]
 UNITS: tuple[Unit, ...] = ("steps", "epochs", "minutes")
@@ -84,15 +93,24 @@ def _wrong(rule: str) -> PydanticCustomError:
     return PydanticCustomError("interval", "{problem}", {"problem": problem})
 
 
-class _Schema:
-    """Validation as an integer of at least 0, or as a text with a unit."""
+@dataclasses.dataclass(frozen=True)
+class TextOrCount:
+    """Validation as an integer of at least 0, or as a text with a unit.
+
+    ``read`` converts a text to the form that is kept. ``pattern`` and, if given,
+    ``units`` are entries of its JSON Schema.
+    """
+
+    read: Callable[[str], int | str]
+    pattern: str
+    units: tuple[str, ...] = ()
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_wrap_validator_function(
             lambda value, count: (
-                _read(value) if isinstance(value, str) else count(value)
+                self.read(value) if isinstance(value, str) else count(value)
             ),
             handler.generate_schema(Count),
             # The inner schema would warn about texts.
@@ -105,9 +123,11 @@ class _Schema:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         number = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
-        text = {"type": "string", "format": "interval", "pattern": _PATTERN}
-        return {"anyOf": [number, text]}
+        text: dict[str, Any] = {"type": "string", "format": "interval"}
+        text["pattern"] = self.pattern
+        units = {"units": list(self.units)} if self.units else {}
+        return {"anyOf": [number, text | units]}
 
 
-Interval = Annotated[int | str, _Schema()]
+Interval = Annotated[int | str, TextOrCount(_read, _PATTERN)]
 """A number of steps, or a text with a unit: ``"2 epochs"``, ``"10 minutes"``."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
-from ._base import MAX_COUNT, Count
-from .interval import interval_text
+from ._base import MAX_COUNT
+from .interval import TextOrCount, interval_text
 
 __all__ = ["WARMUP_UNITS", "Warmup", "warmup_steps"]
 
@@ -63,34 +62,5 @@ def _read(text: str) -> int | str:
     raise PydanticCustomError("interval", "{problem}", {"problem": problem})
 
 
-class _Schema:
-    """Validation as an integer of at least 0, or as a text with a unit."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.no_info_wrap_validator_function(
-            lambda value, count: (
-                _read(value) if isinstance(value, str) else count(value)
-            ),
-            handler.generate_schema(Count),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda value: value
-            ),
-        )
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        number = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
-        text = {
-            "type": "string",
-            "format": "interval",
-            "pattern": _PATTERN,
-            "units": list(WARMUP_UNITS),
-        }
-        return {"anyOf": [number, text]}
-
-
-Warmup = Annotated[int | str, _Schema()]
+Warmup = Annotated[int | str, TextOrCount(_read, _PATTERN, WARMUP_UNITS)]
 """A number of steps, or a text with a unit: ``"5 %"``, ``"2 epochs"``."""
