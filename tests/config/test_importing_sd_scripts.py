@@ -264,6 +264,28 @@ def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> N
     assert "dataset_config" in [entry.key for entry in gone.report.differences]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "on"),
+    [
+        ("a (cat:1.2)", True),
+        (r"a \(cat\)", True),
+        ("a cat --n [dog]", True),
+        ("a cat: 10:30) --n dog]", False),
+    ],
+)
+def test_prompts_with_weights_switch_them_on(
+    tmp_path: Path, prompt: str, on: bool
+) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text(f"a dog\n{prompt}\n", encoding="utf-8")
+    for script in ("sdxl_train_network.py", "flux_train_network.py"):
+        found = import_words([script, "--sample_prompts", str(path)])
+        # sd-scripts uses no weights for FLUX.
+        expected = True if on and script.startswith("sdxl") else None
+        assert found.data.get("sample_prompt_weights") is expected
+        assert found.data["samples"][1]["prompt"] == prompt.partition(" --n")[0]
+
+
 def test_a_command_line_keeps_windows_paths(tmp_path: Path) -> None:
     path = tmp_path / "train.sh"
     path.write_text(

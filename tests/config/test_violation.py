@@ -87,6 +87,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "text_encoder_2_layer_skip",
     ),
     ({**FLUX, "max_token_length": 150}, "max_token_length"),
+    ({**FLUX, "sample_prompt_weights": True}, "sample_prompt_weights"),
     ({**FLUX, "prediction_type": "epsilon"}, "prediction_type"),
     ({**FLUX, "zero_terminal_snr": True}, "zero_terminal_snr"),
     ({"prediction_type": "epsilon", "zero_terminal_snr": True}, "zero_terminal_snr"),

@@ -37,6 +37,8 @@ _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
 _CLIP = "tests/families/test_clip_settings.py::test_"
+_PROMPTS = "tests/families/test_prompt_weights.py::test_"
+_WEIGHTS = "weights in sample prompts"
 _MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
@@ -255,6 +257,39 @@ OFF = (
             f"{_DATA}long_captions.py::test_the_commands_name_the_files[scan]",
             f"{_DATA}long_captions.py::test_the_commands_name_the_files[validate]",
         ),
+    ),
+    Off(
+        _WEIGHTS,
+        "_prompt_weights.parse_weights",
+        Returns("WeightedPrompt(((prompt, 1.0),))"),
+        (f"{_PROMPTS}prompts_are_parsed_as_in_a1111[a (red) cat]",),
+    ),
+    Off(
+        _WEIGHTS,
+        "training.samples.Sampler._read",
+        Returns("text"),
+        (f"{_PROMPTS}samples_use_weights_if_they_are_on[frozen]",),
+    ),
+    Off(
+        _WEIGHTS,
+        "families.prompt_weighting.weighted_states",
+        Returns("states"),
+        (
+            f"{_PROMPTS}the_states_of_words_are_scaled[75]",
+            f"{_PROMPTS}the_states_of_words_are_scaled[150]",
+        ),
+    ),
+    Off(
+        _WEIGHTS,
+        "config.checks._weights_that_are_text",
+        Returns("()"),
+        (f"{_PROMPTS}weights_that_are_text_are_noted_once",),
+    ),
+    Off(
+        _WEIGHTS,
+        "config.importing.sample_files._has_brackets",
+        Returns("False"),
+        (f"{_IMPORTING}sd_scripts.py::test_prompts_with_weights_switch_them_on",),
     ),
     Off(
         "job queue",

@@ -1,15 +1,21 @@
-"""Tokenization of captions as in the pipelines of diffusers."""
+"""Tokenization of captions as in diffusers' pipelines, and of weighted prompts."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
-__all__ = ["token_counts", "tokens_of"]
+from .._prompt_weights import WeightedPrompt
+
+__all__ = ["Caption", "token_counts", "token_weights", "tokens_of"]
+
+Caption: TypeAlias = str | WeightedPrompt
+"""A caption, or a prompt with weights."""
 
 log = logging.getLogger("stiefel_lora")
 
@@ -18,7 +24,7 @@ _SHOWN = 2000
 
 
 def tokens_of(
-    tokenizer: Any, captions: Sequence[str], length: int | None = None
+    tokenizer: Any, captions: Sequence[Caption], length: int | None = None
 ) -> Tensor:
     """Return padded token IDs, ``(captions, length)`` int64 on the CPU.
 
@@ -26,21 +32,59 @@ def tokens_of(
 
     Args:
         tokenizer: tokenizer of transformers.
-        captions: captions as text.
+        captions: captions as text, or weighted prompts.
         length: number of tokens. If None, the maximum of the tokenizer is used.
     """
     length = length or tokenizer.model_max_length
-    whole = tokenizer(list(captions), verbose=False).input_ids
-    for caption, tokens in zip(captions, whole, strict=True):
+    plain = [caption for caption in captions if isinstance(caption, str)]
+    if len(plain) < len(captions):
+        rows = [_weighted_row(tokenizer, caption, length)[0] for caption in captions]
+        return torch.tensor(rows)
+    whole = tokenizer(plain, verbose=False).input_ids
+    for caption, tokens in zip(plain, whole, strict=True):
         if len(tokens) > length:
             _log_cut(caption, length)
     return tokenizer(
-        list(captions),
+        plain,
         padding="max_length",
         max_length=length,
         truncation=True,
         return_tensors="pt",
     ).input_ids
+
+
+def token_weights(
+    tokenizer: Any, captions: Sequence[Caption], length: int | None = None
+) -> Tensor | None:
+    """Return the weights of the tokens of prompts, ``(captions, length)`` in float32.
+
+    They are 1 for the first, the last and padding tokens. None if there is no weighted
+    prompt.
+    """
+    if all(isinstance(caption, str) for caption in captions):
+        return None
+    length = length or tokenizer.model_max_length
+    return torch.tensor([_weighted_row(tokenizer, c, length)[1] for c in captions])
+
+
+def _weighted_row(
+    tokenizer: Any, caption: Caption, length: int
+) -> tuple[list[int], list[float]]:
+    """Return the padded tokens of a prompt and their weights."""
+    pieces = ((caption, 1.0),) if isinstance(caption, str) else caption.pieces
+    tokens: list[int] = []
+    weights: list[float] = []
+    for text, weight in pieces:
+        found = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        tokens += found
+        weights += [weight] * len(found)
+    room = length - 2
+    if len(tokens) > room:
+        _log_cut(str(caption), length)
+    free = max(room - len(tokens), 0)
+    first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
+    row = [first, *tokens[:room], last, *[tokenizer.pad_token_id] * free]
+    return row, [1.0, *weights[:room], *[1.0] * (free + 1)]
 
 
 def token_counts(tokenizer: Any, captions: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from .._prompt_weights import has_weights
 from .._weighted_path import split_weight
 from ..methods import far_rate
 from .concept import enabled_of
@@ -51,6 +52,7 @@ def remarks(config: TrainConfig) -> list[Violation]:
         *_unset(config),
         *_without_effect(config),
         *_prompts_without_trigger(config),
+        *_weights_that_are_text(config),
         *_measured_on_what_is_learned(config),
         *_far_rate(config),
     ]
@@ -135,6 +137,25 @@ def _prompts_without_trigger(config: TrainConfig) -> Iterator[Violation]:
             "get",
             "--set trigger_word=ohwx",
         )
+
+
+def _weights_that_are_text(config: TrainConfig) -> Iterator[Violation]:
+    """Return a note on weights in prompts that are not applied."""
+    if config.sample_prompt_weights:
+        return
+    for number, sample in enumerate(config.samples):
+        if not has_weights(sample.prompt + sample.negative_prompt):
+            continue
+        able = "text_encoder" in config.family.clip_states
+        label = config.family.label
+        yield Violation(
+            f"samples.{number}.prompt",
+            "contains a weight such as (word:1.2), which is used as text"
+            + (" because sample_prompt_weights is off" if able else f" for {label}"),
+            "Set sample_prompt_weights" if able else "Remove the weight",
+            "--set sample_prompt_weights=true" if able else "",
+        )
+        return
 
 
 def _measured_on_what_is_learned(config: TrainConfig) -> Iterator[Violation]:

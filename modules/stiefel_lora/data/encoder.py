@@ -18,6 +18,7 @@ from .masks import read_mask
 from .tensor_store import TensorStore, cache_key
 
 if TYPE_CHECKING:
+    from ..checkpoints.tokens import Caption
     from ..families.protocol import Family
 
 __all__ = ["Encoder", "encode_caption"]
@@ -172,15 +173,23 @@ def _check_finite(found: dict[str, Tensor], part: str, what: str) -> None:
     )
 
 
-def encode_caption(caption: str, family: Family, store: TensorStore) -> str:
-    """Encode a caption if it is not in the cache, and return its cache key."""
+def encode_caption(caption: Caption, family: Family, store: TensorStore) -> str:
+    """Encode a caption or prompt if it is not in the cache, and return its key."""
     key = _caption_key(caption, family)
     if not store.holds(key):
         found = family.encode_caption(caption)
-        _check_finite(found, "text encoder", f"the caption {caption!r:.100}")
+        _check_finite(found, "text encoder", f"the caption {str(caption)!r:.100}")
         store.write(key, found)
     return key
 
 
-def _caption_key(caption: str, family: Family) -> str:
-    return cache_key(kind="text", model=family.text_fingerprint, caption=caption)
+def _caption_key(caption: Caption, family: Family) -> str:
+    if isinstance(caption, str):
+        return cache_key(kind="text", model=family.text_fingerprint, caption=caption)
+    return cache_key(
+        kind="weighted text",
+        model=family.text_fingerprint,
+        lengths=[len(text) for text, _ in caption.pieces],
+        caption=str(caption),
+        weights=[weight for _, weight in caption.pieces],
+    )

@@ -14,6 +14,7 @@ from .._exceptions import ModelError
 from ..checkpoints.facts import FamilyFacts
 from ..checkpoints.fits import latents_fit, width_of
 from ..checkpoints.source import ModelSource
+from ..checkpoints.tokens import Caption
 from .flow import dynamic_shift, flow_signal_to_noise
 from .flux_files import FLUX_FILES, flux_scheduler, is_flux_file
 from .flux_record import RECORD, is_guided, t5_tokens
@@ -113,7 +114,7 @@ class Flux(StockFamily):
         """Return whether the transformer has a guidance input (dev, not schnell)."""
         return is_guided(self._shape)
 
-    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[Caption]) -> Batch:
         """Return ``pooled`` of CLIP, ``(batch, 768)``, or ``embeds`` of T5.
 
         The shape of ``embeds`` is ``(batch, 512, 4096)``.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..checkpoints.facts import FamilyFacts
+    from ..checkpoints.tokens import Caption
     from ..data.framing import Frame
 
 __all__ = ["Batch", "Family", "Prediction", "SampleRequest", "evaluating"]
@@ -116,7 +117,7 @@ class Family(Protocol):
         ...
 
     def encode_captions(
-        self, captions: Sequence[str], known: Batch | None = None
+        self, captions: Sequence[Caption], known: Batch | None = None
     ) -> Batch:
         """Encode captions on the device, with gradients if enabled.
 
@@ -126,9 +127,12 @@ class Family(Protocol):
         ...
 
     def encode_caption(
-        self, caption: str, known: dict[str, Tensor] | None = None
+        self, caption: Caption, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """Encode a caption. ``known`` is its encoding from before training."""
+        """Encode a caption, or a weighted prompt for families with CLIP states.
+
+        ``known`` is its encoding from before training.
+        """
         ...
 
     @property

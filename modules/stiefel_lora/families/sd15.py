@@ -14,6 +14,7 @@ from ..checkpoints.facts import FamilyFacts, InFiles
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP
 from ..checkpoints.source import ModelSource
+from ..checkpoints.tokens import Caption
 from .protocol import Batch, SampleRequest
 from .sd15_record import RECORD
 from .unet import UNET_FILES, UNetFamily, unet_fits, v_prediction_marks
@@ -71,7 +72,7 @@ class Sd15(UNetFamily):
         super().__init__(source, weight_dtype, device, **settings)
         self._nothing: dict[str, Tensor] | None = None
 
-    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[Caption]) -> Batch:
         """Return ``embeds`` ``(batch, 77, 768)``: normalized hidden states.
 
         They are those of the last layer, or of an earlier one if layers are skipped.

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..checkpoints.facts import FamilyFacts, InFiles
 from ..checkpoints.header import Header
 from ..checkpoints.layouts import CLIP, OPEN_CLIP
+from ..checkpoints.tokens import Caption
 from ..data.framing import Frame
 from .protocol import Batch, SampleRequest
 from .sdxl_record import RECORD
@@ -69,7 +70,7 @@ class Sdxl(UNetFamily):
     tokenizers = _TOKENIZERS
     pipeline = diffusers.StableDiffusionXLPipeline
 
-    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[Caption]) -> Batch:
         """Return penultimate hidden states, and pooled output of the second encoder.
 
         These are ``embeds`` ``(batch, 77, 768)`` for the first encoder, and ``embeds``

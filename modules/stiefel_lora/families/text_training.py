@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..checkpoints.source import ModelSource
-from ..checkpoints.tokens import token_counts, tokens_of
+from ..checkpoints.tokens import Caption, token_counts, tokens_of
 from .protocol import Batch
 
 __all__ = ["TrainableText", "checkpoint_layers"]
@@ -47,7 +47,7 @@ class TrainableText:
         self._encoders: dict[str, Any] = {}
         self._tokenizers: dict[str, Any] = {}
 
-    def _encode_text(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encode_text(self, part: str, captions: Sequence[Caption]) -> Batch:
         """Return the outputs of a text encoder for captions."""
         raise NotImplementedError
 
@@ -57,12 +57,12 @@ class TrainableText:
         return {**known, **merged}
 
     def encode_captions(
-        self, captions: Sequence[str], known: Batch | None = None
+        self, captions: Sequence[Caption], known: Batch | None = None
     ) -> Batch:
         """Encode captions on the device, with gradients if enabled.
 
         Args:
-            captions: captions as text.
+            captions: captions as text, or weighted prompts.
             known: stacked encodings of the same captions from before training. If
                 given, only the trained encoders are used.
         """
@@ -72,7 +72,7 @@ class TrainableText:
         encoded = {part: self._encoded(part, captions) for part in parts}
         return self._joined(encoded, known or {})
 
-    def _encoded(self, part: str, captions: Sequence[str]) -> Batch:
+    def _encoded(self, part: str, captions: Sequence[Caption]) -> Batch:
         learns = torch.is_grad_enabled() and part not in self.stopped_text
         with torch.set_grad_enabled(learns):
             found = self._encode_text(part, captions)
@@ -80,7 +80,7 @@ class TrainableText:
 
     @torch.no_grad()
     def encode_caption(
-        self, caption: str, known: dict[str, Tensor] | None = None
+        self, caption: Caption, known: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Encode a caption. The result is on the CPU and has no batch dimension.
 
@@ -88,7 +88,7 @@ class TrainableText:
         is logged.
 
         Args:
-            caption: caption as text.
+            caption: caption as text, or a weighted prompt.
             known: encoding of the caption from before training. If given, only the
                 trained encoders are used.
         """
@@ -129,7 +129,7 @@ class TrainableText:
         return "text_encoder"
 
     def _tokens(
-        self, part: str, captions: Sequence[str], length: int | None = None
+        self, part: str, captions: Sequence[Caption], length: int | None = None
     ) -> Tensor:
         """Return the tokens of captions for an encoder, on the device."""
         return tokens_of(self._tokenizer(part), captions, length).to(self.device)

@@ -16,9 +16,11 @@ from ..checkpoints.header import Header
 from ..checkpoints.layouts import LDM_UNET, LDM_VAE
 from ..checkpoints.source import ModelSource
 from ..checkpoints.supplied_parts import ZERO_TERMINAL_SNR
+from ..checkpoints.tokens import Caption, token_weights
 from .clip_chunks import CHUNK, into_chunks, joined_chunks
 from .diffusion import signal_to_noise
 from .pipeline_family import StockFamily
+from .prompt_weighting import weighted_states
 from .protocol import Batch, Prediction
 
 __all__ = ["UNET_FILES", "UNetFamily", "unet_fits", "v_prediction_marks"]
@@ -99,7 +101,9 @@ class UNetFamily(StockFamily):
                 f"{source.name}, which has {layers} layers, but got {skip}."
             )
 
-    def _clip_output(self, part: str, captions: Sequence[str]) -> tuple[Tensor, Any]:
+    def _clip_output(
+        self, part: str, captions: Sequence[Caption]
+    ) -> tuple[Tensor, Any]:
         """Encode captions with CLIP.
 
         Returns:
@@ -116,6 +120,17 @@ class UNetFamily(StockFamily):
         # Unlike the last of hidden_states, last_hidden_state is normalized.
         found = output.last_hidden_state if layer == -1 else output.hidden_states[layer]
         return self._whole(found), output
+
+    def _encoded(self, part: str, captions: Sequence[Caption]) -> Batch:
+        """Encode captions, and apply the weights of prompts to the hidden states.
+
+        The pooled output does not depend on weights, as in sd-scripts.
+        """
+        found = super()._encoded(part, captions)
+        weights = token_weights(self._tokenizer(part), captions, self._length)
+        if weights is not None:
+            found["embeds"] = weighted_states(found["embeds"], weights)
+        return found
 
     @property
     def caption_limit(self) -> int:

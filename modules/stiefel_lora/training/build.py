@@ -90,6 +90,7 @@ def build_state(
         config.resolution,
         folder.samples,
         encodes_text=frozen_text,
+        weighted=config.sample_prompt_weights,
     )
     model = _load_denoiser(config, family)
     add_lora(

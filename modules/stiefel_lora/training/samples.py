@@ -11,10 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .._exceptions import OutputError
+from .._prompt_weights import parse_weights
 from ..data.prepare import encode_caption
 from ..families.protocol import Family, SampleRequest
 
 if TYPE_CHECKING:
+    from ..checkpoints.tokens import Caption
     from ..config import Sample
     from ..data.tensor_store import TensorStore
 
@@ -37,6 +39,7 @@ class Sampler:
         folder: folder in which ``step-N-I.png`` is written.
         encodes_text: whether to encode prompts in advance. False if all text encoders
             are trained.
+        weighted: whether prompts contain weights such as ``(word:1.2)``.
     """
 
     def __init__(
@@ -48,15 +51,17 @@ class Sampler:
         folder: Path,
         *,
         encodes_text: bool = True,
+        weighted: bool = False,
     ) -> None:
         self._family = family
         self._folder = folder
         self._resolution = resolution
         self._samples = samples
+        self._weighted = weighted
         self.prompts = [sample.prompt for sample in samples]
         negative = [sample.negative_prompt for sample in samples]
         texts = [*self.prompts, *filter(None, negative)] if encodes_text else []
-        self._known = {text: _encode(text, family, store) for text in texts}
+        self._known = {text: _encode(self._read(text), family, store) for text in texts}
 
     @property
     def titles(self) -> list[str]:
@@ -68,7 +73,14 @@ class Sampler:
 
     def _encoded(self, text: str) -> dict[str, Tensor]:
         """Encode a prompt with the text encoders in their current state."""
-        return self._family.encode_caption(text, self._known.get(text))
+        return self._family.encode_caption(self._read(text), self._known.get(text))
+
+    def _read(self, text: str) -> Caption:
+        """Return a prompt with its weights, if they are used and there are some."""
+        if not self._weighted:
+            return text
+        prompt = parse_weights(text)
+        return prompt if prompt.is_weighted else str(prompt)
 
     def make(self, step: int) -> list[Path]:
         """Generate and save all samples with the current weights.
@@ -166,7 +178,7 @@ def unique_titles(texts: Sequence[str]) -> list[str]:
     return found
 
 
-def _encode(text: str, family: Family, store: TensorStore) -> dict[str, Tensor]:
+def _encode(text: Caption, family: Family, store: TensorStore) -> dict[str, Tensor]:
     found = store.read(encode_caption(text, family, store))
     assert found is not None
     return found

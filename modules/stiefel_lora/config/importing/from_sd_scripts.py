@@ -88,9 +88,9 @@ def from_sd_scripts(
     for key, value in launcher.items() if isinstance(launcher, dict) else ():
         entries.append(Entry(f"launcher.{key}", value, "ignored", note=why.DEVICES))
     if "sample_prompts" in parts:
-        entry, samples = samples_in(parts["sample_prompts"], folder, found)
+        entry, settings = samples_in(parts["sample_prompts"], folder, found)
         entries.append(entry)
-        data |= {"samples": samples} if samples else {}
+        data |= settings
     result = nested({key: value for key, value in data.items() if key[0] != "_"})
     result["concepts"] = _concepts(options, parts, found, data)
     result = _completed(result, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..._prompt_weights import parse_weights
 from .import_report import Entry
 from .prompt_flags import read_prompts
 from .source_files import near, read_json_value, read_source, source_text
@@ -23,9 +24,7 @@ _KEYS = {
 }
 
 
-def samples_in(
-    value: Any, folder: Path, family: str
-) -> tuple[Entry, list[dict[str, Any]]]:
+def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, Any]]:
     """Read sample prompts.
 
     Args:
@@ -34,14 +33,14 @@ def samples_in(
         family: family of the base model.
 
     Returns:
-        An entry for the report, and the samples.
+        An entry for the report, and settings.
     """
     text = str(value or "")
     is_file = text.strip().lower().endswith(_FILES) and "\n" not in text
     path = near(text, folder) if is_file else None
     if is_file and path is None:
         note = f"the file {text} does not exist. Put it beside the configuration"
-        return Entry("sample_prompts", value, "ignored", note=note), []
+        return Entry("sample_prompts", value, "ignored", note=note), {}
     if path is None or path.suffix.lower() == ".txt":
         whole = source_text(path) if path else text
         samples, lost = read_prompts(whole, family)
@@ -54,12 +53,22 @@ def samples_in(
             for sample in samples
         ]
     if not samples:
-        return Entry("sample_prompts", value, "ignored", note="contains no prompt"), []
+        return Entry("sample_prompts", value, "ignored", note="contains no prompt"), {}
     note = f"{len(samples)} samples"
     if lost:
         note += f", without {', '.join(lost)}, which is not supported"
-    sets = (("samples", samples),)
-    return Entry("sample_prompts", value, "translated", sets, note), samples
+    settings: dict[str, Any] = {"samples": samples}
+    if family != "flux" and any(map(_has_brackets, samples)):
+        settings["sample_prompt_weights"] = True
+        note += ", with weights such as (word:1.2)"
+    sets = tuple(settings.items())
+    return Entry("sample_prompts", value, "translated", sets, note), settings
+
+
+def _has_brackets(sample: dict[str, Any]) -> bool:
+    """Return whether sd-scripts encodes other text than that of the prompts."""
+    texts = [str(sample.get(key, "")) for key in ("prompt", "negative_prompt")]
+    return any(parse_weights(text).pieces != ((text, 1.0),) for text in texts)
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:

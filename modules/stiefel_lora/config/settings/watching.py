@@ -47,6 +47,11 @@ class WatchingSettings(StrictModel):
     samples: tuple[Sample, ...] = setting((), label="Samples")
     """Prompts and settings of sample images."""
 
+    sample_prompt_weights: bool = setting(False, label="Weights in prompts")
+    """Use weights in sample prompts as A1111: (word:1.2), (word) and [word]. Write a
+    backslash in front of brackets that are text. Only for SD 1.5 and SDXL.
+    """
+
     rank_every: Interval | None = setting(
         None,
         label="Measure ranks every",
