@@ -319,3 +319,24 @@ def test_presets_of_a_checkout() -> None:
         assert found or "but only LoRAs for" in problem
         for entry in found.report.entries if found else ():
             assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
+
+
+def test_prior_preservation_is_taken_over(tmp_path: Path) -> None:
+    concepts = [
+        {"path": "a"},
+        {"path": "b", "type": "PRIOR_PREDICTION"},
+        {"path": "c", "type": "PRIOR_PREDICTION", "enabled": False},
+    ]
+    found = _read(
+        tmp_path,
+        concepts=concepts,
+        masked_training=True,
+        masked_prior_preservation_weight=0.5,
+    )
+    kept = [
+        (concept.get("prior_prediction", False), concept.get("enabled", True))
+        for concept in found.data["concepts"]
+    ]
+    assert kept == [(False, True), (True, True), (True, False)]
+    assert found.data["masked_prior_preservation_weight"] == 0.5
+    assert not [key for key in _lost(found) if "prior" in key or "type" in key]

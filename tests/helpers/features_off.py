@@ -39,6 +39,8 @@ _AUTOMATIC = "automatic captions"
 _CLIP = "tests/families/test_clip_settings.py::test_"
 _PROMPTS = "tests/families/test_prompt_weights.py::test_"
 _WEIGHTS = "weights in sample prompts"
+_PRIOR = "masked prior preservation, prior prediction"
+_BASE = f"{_TRAINING}prior_preservation.py::test_"
 _MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
@@ -290,6 +292,37 @@ OFF = (
         "config.importing.sample_files._has_brackets",
         Returns("False"),
         (f"{_IMPORTING}sd_scripts.py::test_prompts_with_weights_switch_them_on",),
+    ),
+    Off(
+        _PRIOR,
+        "adapters.without_lora.without_lora",
+        Value("layer._disable_adapters", "layer.other"),
+        (
+            f"{_BASE}target_and_gradient_are_those_of_a_base_model_beside[lora]",
+            f"{_BASE}target_and_gradient_are_those_of_a_base_model_beside[dora]",
+            f"{_BASE}target_and_gradient_are_those_of_a_base_model_beside[flux]",
+        ),
+    ),
+    Off(
+        _PRIOR,
+        "training.loss.denoising_loss.Objective.losses",
+        Value("self.prior_weight", "0"),
+        (
+            f"{_BASE}the_loss_outside_is_that_of_onetrainer[mse-False]",
+            f"{_BASE}the_loss_outside_is_that_of_onetrainer[mae-True]",
+        ),
+    ),
+    Off(
+        _PRIOR,
+        "training.loss.denoising_loss.Objective.losses",
+        Given("base", "None"),
+        (f"{_BASE}images_with_a_prior_have_another_target",),
+    ),
+    Off(
+        _PRIOR,
+        "config.importing.onetrainer_data._type",
+        Returns('left("is not supported")'),
+        (f"{_IMPORTING}onetrainer.py::test_prior_preservation_is_taken_over",),
     ),
     Off(
         "job queue",

@@ -18,6 +18,7 @@ from .lora_dropout import LoraDropout
 from .offset import set_offset
 from .targets import check_room, select_layers
 from .text_targets import select_text_layers
+from .without_lora import without_lora
 
 __all__ = [
     "EffectiveUpdate",
@@ -38,4 +39,5 @@ __all__ = [
     "select_layers",
     "select_text_layers",
     "set_offset",
+    "without_lora",
 ]

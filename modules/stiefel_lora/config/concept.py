@@ -76,6 +76,13 @@ class Concept(ImageVariation, CaptionVariation):
     weight of other trainers.
     """
 
+    prior_prediction: Flag = setting(False, label="Prior prediction")
+    """Use the prediction of the base model as the target for these images, instead of
+    the images themselves. Their captions then keep their effect, and any images can be
+    used. Each step with such an image computes the prediction of the base model as
+    well.
+    """
+
     prompt_source: Literal["sample", "concept", "filename"] = setting(
         "sample", label="Prompt source"
     )

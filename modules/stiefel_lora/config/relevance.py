@@ -18,6 +18,7 @@ MASK_SETTINGS = (
     "alpha_mask",
     "unmasked_probability",
     "unmasked_weight",
+    "masked_prior_preservation_weight",
     "normalize_masked_area_loss",
 )
 """Settings that need ``masked_training``."""

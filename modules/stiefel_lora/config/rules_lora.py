@@ -37,7 +37,21 @@ def _norms_are_those_of_the_file(config: Settings) -> Violation | None:
     )
 
 
+def _base_passes_are_not_compiled(config: Settings) -> Violation | None:
+    keys = {"masked_prior_preservation_weight": config.masked_prior_preservation_weight}
+    for number, concept in enumerate(config.concepts):
+        used = concept.enabled and concept.prior_prediction
+        keys[f"concepts.{number}.prior_prediction"] = used
+    for key, is_set in keys.items():
+        if is_set and config.compile:
+            return Violation(
+                key, "is not supported with compile=true", "Remove one of them"
+            )
+    return None
+
+
 LORA_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _dropout_has_plain_layers,
     _norms_are_those_of_the_file,
+    _base_passes_are_not_compiled,
 )

@@ -96,7 +96,9 @@ class EncodedSet:
         """Create a batch of encoded images on the CPU.
 
         With masks, the batch contains ``mask`` ``(batch, 1, h, w)`` in [0, 1], and with
-        weights of concepts ``loss_weight`` ``(batch,)``, both in float32.
+        weights of concepts ``loss_weight`` ``(batch,)``, both in float32. If the target
+        of some images is the prediction of the base model, it contains
+        ``prior_prediction`` ``(batch,)`` of bools.
         """
         items = [self._item(visit) for visit in visits]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
@@ -122,6 +124,10 @@ class EncodedSet:
             ) from error
         if self._weighted:
             item["loss_weight"] = torch.tensor(entry.image.concept.loss_weight)
+        if self._has_prior:
+            item["prior_prediction"] = torch.tensor(
+                entry.image.concept.prior_prediction
+            )
         if self._plan.encodes_text:
             item |= self.encoder.caption(self._caption(visit))
         return item
@@ -133,6 +139,11 @@ class EncodedSet:
     def _weighted(self) -> bool:
         weights = {entry.image.concept.loss_weight for entry in self._entries}
         return self._plan.varied and weights != {1.0}
+
+    @functools.cached_property
+    def _has_prior(self) -> bool:
+        found = any(entry.image.concept.prior_prediction for entry in self._entries)
+        return self._plan.varied and found
 
     def _mask_of_visit(
         self, entry: Entry, augmentation: Augmentation, latents: Tensor, visit: Visit

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,17 +18,19 @@ from ..adapters import (
     LoraDropout,
     effective_update,
     lora_parameters,
+    without_lora,
 )
 from ..data.order import DataOrder, Visit
 from ..data.prepare import EncodedSet
 from ..families import Family
+from ..families.protocol import Batch, Prediction
 from ..optim.foreign import in_eval_mode
 from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
 from .ema import MovingAverage
 from .loss.denoising_loss import Objective
 from .loss.noise import NoiseSource
-from .loss.text_batch import batch_with_text
+from .loss.text_batch import batch_with_text, text_of
 from .norm_limit import NormLimit
 from .samples import Sampler
 from .validation import Validation
@@ -126,21 +128,39 @@ class TrainingState:
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
         """Return the mean loss of a batch with random noise and timesteps."""
+        visits = list(visits)
         with self.accelerator.autocast():
-            batch = batch_with_text(self.images, list(visits), self.family)
+            batch = batch_with_text(self.images, visits, self.family)
         # Drawn on the CPU and moved: the same noise on every device.
         drawn, timesteps = noise.draw(batch["latents"])
         perturbed = noise.perturbed(drawn)
         device = self.accelerator.device
         timesteps = timesteps.to(device)
-        found = self.family.predict(
+        predict = functools.partial(
+            self.family.predict,
             self.denoiser,
-            batch,
-            drawn.to(device),
-            timesteps,
-            None if perturbed is None else perturbed.to(device),
+            noise=drawn.to(device),
+            timesteps=timesteps,
+            input_noise=None if perturbed is None else perturbed.to(device),
         )
+        base = None
+        if self.objective.needs_base(batch):
+            base = self._base_prediction(visits, batch, predict)
+        found = predict(batch)
         ratio = None
         if self.objective.needs_levels:
             ratio = self.family.signal_to_noise(timesteps)
-        return self.objective.losses(found, batch, ratio).mean()
+        return self.objective.losses(found, batch, ratio, base).mean()
+
+    @torch.no_grad()
+    def _base_prediction(
+        self,
+        visits: Sequence[Visit],
+        batch: Batch,
+        predict: Callable[[Batch], Prediction],
+    ) -> Tensor:
+        """Return the prediction without the LoRA, also in text encoders."""
+        with without_lora(self.model):
+            with self.accelerator.autocast():
+                text = text_of(self.images, visits, self.family, batch)
+            return predict({**batch, **text}).predicted

@@ -91,7 +91,7 @@ WITHOUT = {
         force_circular_padding generalized_offset_noise
     """,
     why.LOSSES: """
-        log_cosh_strength loss_scaler masked_prior_preservation_weight vb_loss_strength
+        log_cosh_strength loss_scaler vb_loss_strength
     """,
     "optimizer contains the options of one optimizer, and each optimizer has its "
     "own defaults": ("optimizer_defaults"),

@@ -52,16 +52,8 @@ def _type(scope: Scope, value: Any) -> Result:
     if value == "VALIDATION":
         return turned("a concept of the validation set", {"_validation": True})
     return turned(
-        "is disabled, because the prediction of the base model is not a target",
-        {"enabled": False},
-        matters=True,
+        "the target is the prediction of the base model", {"prior_prediction": True}
     )
-
-
-def _enabled(scope: Scope, value: Any) -> Result:
-    if scope.get("type") == "PRIOR_PREDICTION":
-        return left("see type", matters=False)
-    return took("enabled", bool(value))
 
 
 def _balancing(scope: Scope, value: Any) -> Result:
@@ -182,7 +174,7 @@ CONCEPT: dict[str, Rule] = {
     "name": ignore("the path names a concept", matters=False),
     "path": take("path", str),
     "seed": ignore("a run has one seed", matters=False),
-    "enabled": _enabled,
+    "enabled": take("enabled", bool),
     "type": _type,
     "include_subdirectories": take("include_subdirectories", bool),
     "image_variations": _images,

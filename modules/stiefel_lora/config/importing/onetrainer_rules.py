@@ -443,6 +443,7 @@ ROOT: dict[str, Rule] = {
     "rolling_backup_count": _kept,
     "sample_after": _interval("sample_every", "sample_after"),
     "sample_after_unit": _part_of("sample_after"),
+    "masked_prior_preservation_weight": take("masked_prior_preservation_weight", float),
     "sample_definition_file_name": ignore("is read", matters=False),
     "sample_image_format": ignore(why.SAMPLER),
     "sample_audio_format": ignore(why.SAMPLER),

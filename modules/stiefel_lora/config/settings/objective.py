@@ -138,6 +138,14 @@ class ObjectiveSettings(StrictModel):
     unmasked_weight: Share = setting(0.1, label="Unmasked weight")
     """Weight of the loss in black areas of the mask."""
 
+    masked_prior_preservation_weight: Strength = setting(
+        0.0, label="Masked prior preservation weight"
+    )
+    """Weight of a loss outside of the mask whose target is the prediction of the base
+    model. The model then stays the same there. Each step with a mask computes the
+    prediction of the base model as well.
+    """
+
     normalize_masked_area_loss: Flag = setting(
         False, label="Normalize masked area loss"
     )

@@ -9,6 +9,10 @@ the power of the noise) and errors :math:`e = \text{predicted} - \text{target}`:
 loss, :math:`e^2 / 2` below delta and :math:`\delta(|e| - \delta / 2)` above it),
 :math:`w` is the weight of the noise level (``level_weights``), :math:`m_i` the mask and
 :math:`c_i` the loss weight of the image. Both are 1 by default.
+
+With prior preservation, the prediction p of the base model is the target outside of the
+mask: :math:`\lambda\,\mathrm{mean}\big((1 - m_i) \cdot \ell(\text{predicted} - p)\big)`
+is added to the mean. For images with ``prior_prediction``, p is the target everywhere.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,26 +55,52 @@ class Objective:
 
     unmasked_weight: float = 0.1
     normalize_masked_area: bool = False
+    prior_weight: float = 0.0
+    """Weight of the difference from the base model outside of the mask."""
 
     @property
     def needs_levels(self) -> bool:
         """Return whether the loss depends on the signal-to-noise ratio."""
         return self.level_weight is not constant
 
-    def losses(self, found: Prediction, batch: Batch, ratio: Tensor | None) -> Tensor:
+    def needs_base(self, batch: Batch) -> bool:
+        """Return whether the loss of a batch depends on the base model's prediction."""
+        if "prior_prediction" in batch and bool(batch["prior_prediction"].any()):
+            return True
+        if not self.prior_weight or "mask" not in batch:
+            return False
+        return bool((self._weights(batch["mask"]) < 1).any())
+
+    def losses(
+        self,
+        found: Prediction,
+        batch: Batch,
+        ratio: Tensor | None,
+        base: Tensor | None = None,
+    ) -> Tensor:
         """Return the loss of each image, ``(batch,)`` float32.
 
         Args:
             found: prediction and target, both ``(batch, channels, h, w)``.
-            batch: batch, which can contain ``mask`` ``(batch, 1, h, w)`` in [0, 1] and
-                ``loss_weight`` ``(batch,)``.
+            batch: batch, which can contain ``mask`` ``(batch, 1, h, w)`` in [0, 1],
+                ``loss_weight`` ``(batch,)`` and ``prior_prediction`` ``(batch,)``.
             ratio: signal-to-noise ratios ``(batch,)``. None if ``needs_levels`` is
                 False.
+            base: prediction of the base model. None if ``needs_base`` is False.
         """
-        if self._is_plain and "mask" not in batch:
+        mask = batch.get("mask")
+        if base is not None and "prior_prediction" in batch:
+            chosen = batch["prior_prediction"].bool().view(-1, 1, 1, 1)
+            target = torch.where(chosen, base, found.target)
+            found = Prediction(found.predicted, target)
+        if self._is_plain and mask is None:
             losses = image_losses(found)
         else:
-            losses = self._masked(self._elementwise(found), batch.get("mask"))
+            losses = self._masked(self._elementwise(found), mask)
+        if base is not None and mask is not None and self.prior_weight:
+            outside = self._elementwise(Prediction(found.predicted, base))
+            weights = 1 - self._weights(mask)
+            losses = losses + self.prior_weight * self._mean(outside, weights)
         if ratio is not None:
             weights = self.level_weight(ratio.float(), self.velocity, self.gamma)
             losses = losses * weights
@@ -98,7 +129,13 @@ class Objective:
     def _masked(self, losses: Tensor, mask: Tensor | None) -> Tensor:
         if mask is None:
             return losses.flatten(1).mean(1)
-        weights = mask.float().clamp(self.unmasked_weight, 1)
+        return self._mean(losses, self._weights(mask))
+
+    def _weights(self, mask: Tensor) -> Tensor:
+        return mask.float().clamp(self.unmasked_weight, 1)
+
+    def _mean(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted mean of each image."""
         means = (losses * weights).flatten(1).mean(1)
         if self.normalize_masked_area:
             # An empty mask with unmasked_weight 0 must not divide by zero.
@@ -118,4 +155,5 @@ def make_objective(config: TrainConfig, prediction_type: str) -> Objective:
         velocity=prediction_type == "v_prediction",
         unmasked_weight=config.unmasked_weight,
         normalize_masked_area=config.normalize_masked_area_loss,
+        prior_weight=config.masked_prior_preservation_weight,
     )

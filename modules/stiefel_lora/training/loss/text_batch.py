@@ -8,7 +8,7 @@ from ...data.order import Visit
 from ...data.prepare import EncodedSet
 from ...families.protocol import Batch, Family
 
-__all__ = ["batch_with_text"]
+__all__ = ["batch_with_text", "text_of"]
 
 
 def batch_with_text(
@@ -21,8 +21,25 @@ def batch_with_text(
     batch = images.batch(visits)
     # Before the encoders run: known outputs must be on their device.
     batch = {name: value.to(family.device) for name, value in batch.items()}
-    if family.trained_text:
-        # If all encoders are trained, no caption was cached.
-        known = batch if images.encodes_text else None
-        batch |= family.encode_captions(images.captions(visits), known)
-    return batch
+    return batch | text_of(images, visits, family, batch)
+
+
+def text_of(
+    images: EncodedSet, visits: Sequence[Visit], family: Family, batch: Batch
+) -> Batch:
+    """Encode captions with the trained text encoders in their current state.
+
+    Args:
+        images: images of the batch.
+        visits: images and captions of the batch.
+        family: model family.
+        batch: batch on the device, with the outputs of frozen text encoders.
+
+    Returns:
+        The batch with the new outputs. Empty if no text encoder is trained.
+    """
+    if not family.trained_text:
+        return {}
+    # If all encoders are trained, no caption was cached.
+    known = batch if images.encodes_text else None
+    return family.encode_captions(images.captions(visits), known)
