@@ -5,6 +5,7 @@
     python benchmarks/study strength
     python benchmarks/study report [--into docs/evidence.md]
     python benchmarks/study sheet --base flux --output sheet.png
+    python benchmarks/study ranks --output ranks.png
 
 A run is one JSON line in ``results/runs.jsonl``; what is there is not run again, and
 several processes share the work. Every row holds the whole curve of the validation
@@ -23,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from demo_runs import read_rows, run_missing  # noqa: E402
+from ranks import write_ranks  # noqa: E402
 from sheet import write_sheet  # noqa: E402
 from stack import next_stack, stack_table  # noqa: E402
 from stages import BASES, STAGES  # noqa: E402
@@ -30,19 +32,20 @@ from strength import next_strength, strength_table  # noqa: E402
 from tables import fill_page, fill_table, report  # noqa: E402
 
 RESULTS = HERE / "results"
+IMAGES = {"sheet": write_sheet, "ranks": write_ranks}
 
 
 def main() -> None:
     """Run what is missing of a stage, or print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "action", choices=("run", "stack", "strength", "report", "sheet")
+        "action", choices=("run", "stack", "strength", "report", *IMAGES)
     )
     parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--base", choices=BASES, default=BASES[0])
-    parser.add_argument("--output", type=Path, default=Path("sheet.png"))
+    parser.add_argument("--output", type=Path, help="default: ACTION.png")
     parser.add_argument("--into", type=Path, help="page whose tables are replaced")
     arguments = parser.parse_args()
     path = arguments.results / "runs.jsonl"
@@ -53,8 +56,9 @@ def main() -> None:
     if arguments.action in others:
         run_missing(path, arguments.minutes, others[arguments.action])
         return
-    if arguments.action == "sheet":
-        write_sheet(arguments.base, read_rows(path), arguments.output)
+    if arguments.action in IMAGES:
+        target = arguments.output or Path(f"{arguments.action}.png")
+        IMAGES[arguments.action](arguments.base, read_rows(path), target)
         return
     if arguments.into:
         page = fill_page(arguments.into.read_text("utf-8"), STAGES, read_rows(path))

@@ -89,6 +89,22 @@ MESSAGES = [
         "scale of the LoRA, but got 1. Set lora_alpha to 16 or remove it.",
     ),
     (
+        {"optimizer": {"name": "stiefel_lora", "weight_decay": 60}},
+        "optimizer.weight_decay: 60 times the learning rate 0.02 is 1.2. It must be at "
+        "most 1, because each step multiplies the weights by 1 minus this product. Use "
+        "a weight_decay of at most 50.",
+    ),
+    (
+        {
+            "optimizer": {"name": "adamw", "weight_decay": 1},
+            "learning_rate": 0.5,
+            "learning_rate_pattern": {"mid_block": 3},
+        },
+        "optimizer.weight_decay: 1 times the learning rate 1.5 is 1.5. It must be at "
+        "most 1, because each step multiplies the weights by 1 minus this product. Use "
+        "a weight_decay of at most 0.666.",
+    ),
+    (
         {"steps": 10, "learning_rate_warmup_steps": 11},
         "learning_rate_warmup_steps: must be at most steps=10, but got 11. Use at "
         "most 10.",

@@ -122,6 +122,8 @@ def test_progress_keeps_the_latest_of_each_figure():
     progress.take({"type": "train", "step": 5, "values": {"loss/train_smooth": 1.0}})
     progress.take({"type": "ranks", "step": 5, "values": {"effective_rank/mean": 3.0}})
     assert progress == Progress(5, 1.0, 2.0, 3.0)
+    steps = [progress.step_of(n) for n in ("loss", "validation_loss", "effective_rank")]
+    assert steps == [5, 0, 5]
     progress.take({"type": "resume", "step": 4, "values": {}})
     assert progress.step == 4
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def test_run_ends_early_keeps_the_best_and_reports_it(
     assert (result.step, result.stopped_early, result.best_step) == (4, True, 0)
     assert not result.interrupted
     assert result.before_after is not None
-    assert "The lowest validation loss was at step 0" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "The lowest validation loss was at step 0" in printed
+    # After step 1, the values of step 0; in the last line, those of step 4.
+    assert re.search(r"Training: 1 of 8 .* validation loss \(step 0\) [\d.]+", printed)
+    assert re.search(r"Training: 4 of 8 .* validation loss [\d.]+  0:", printed)
     assert result.checkpoint is not None
     assert result.checkpoint.name == "step-4"
     best = load_lora(result.run_dir / "lora" / "tiny-best.safetensors")

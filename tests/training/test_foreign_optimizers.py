@@ -29,8 +29,34 @@ REFUSED = [
     ("helpers.no_such_file.Lion", {}, "cannot be imported (No module named 'helpers."),
     ("helpers.raises_on_import.Lion", {}, "cannot be imported (a broken line)"),
     ("torch.optim.RAdam", {"eps": -1.0}, "optimizer.options: RAdam(parameters, lr=..."),
-    ("torch.optim.RAdam", {"epss": 1.0}, "unexpected keyword argument 'epss'"),
-    ("torch.optim.RAdam", {"lr": 1.0}, "multiple values for keyword argument 'lr'"),
+    (
+        "torch.optim.RAdam",
+        {"epss": 1.0},
+        "optimizer.options.epss: torch.optim.RAdam has no option 'epss'. Did you mean "
+        "'eps'?",
+    ),
+    (
+        "torch.optim.Muon",
+        {"momentun": 0.9},
+        "torch.optim.Muon has no option 'momentun'. Did you mean 'momentum'?",
+    ),
+    (
+        "torch.optim.Rprop",
+        {"params": []},
+        "torch.optim.Rprop has no option 'params'. Available: etas, step_sizes, ",
+    ),
+    (
+        "stiefel_lora.optim.StiefelLoRA",
+        {"nestorov": True},
+        "optimizer.options.nestorov: stiefel_lora.optim.StiefelLoRA has no option "
+        "'nestorov'. Did you mean 'nesterov'?",
+    ),
+    (
+        "torch.optim.RAdam",
+        {"lr": 1.0},
+        "optimizer.options.lr=1.0: the learning rate is not an option. Remove it, and "
+        "set learning_rate.",
+    ),
     (f"{ODD}.AssertsItsOptions", {"strength": -1}, "failed (AssertionError). Correct"),
     ("torch.optim.Optimizer", {}, "unexpected keyword argument 'lr'"),
     (f"{ODD}.NoRate", {}, "has no lr in its parameter groups"),

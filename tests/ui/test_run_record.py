@@ -6,6 +6,7 @@ import pytest
 from helpers.written_run import WrittenRun
 from stiefel_lora.ui.controllers.rank_table import RankTable
 from stiefel_lora.ui.controllers.run_record import RunRecord
+from stiefel_lora.ui.controllers.status import figures
 
 
 @pytest.fixture
@@ -131,3 +132,14 @@ def test_a_long_file_is_read_in_parts(run, record, monkeypatch):
     assert looks > 3
     assert record.step == 100
     assert not record.behind
+
+
+def test_the_status_names_the_step_of_an_earlier_measurement(run, record):
+    run.start()
+    run.sink.scalars("validation", 0, {"validation/loss": 0.4174})
+    run.train(2, loss=0.5)
+    record.look()
+    assert figures(record, None).endswith("validation loss (step 0) 0.4174")
+    run.sink.scalars("validation", 2, {"validation/loss": 0.4})
+    record.look()
+    assert figures(record, None).endswith("validation loss 0.4000")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from ..families.catalogue import listed, records
+from ..methods import decay_excess
 from .interval import is_in
 from .parts import listed_twice
 from .path_text import path_problem
@@ -245,12 +246,26 @@ def _optimizer_options_have_an_effect(config: Settings) -> Violation | None:
     return None
 
 
+def _decay_keeps_the_sign(config: Settings) -> Violation | None:
+    entry = config.optimizer.method
+    if entry is None:
+        return None
+    rate = config.learning_rate * max((1.0, *config.learning_rate_pattern.values()))
+    rate = max((rate, *config.text_encoder_rates.values()))
+    problem = decay_excess(entry, rate, config.optimizer.arguments())
+    if problem is None:
+        return None
+    message, _, fix = problem.rpartition(". ")
+    return Violation("optimizer.weight_decay", message, fix)
+
+
 RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _run_name_is_a_folder,
     _one_length,
     _warmup_fits,
     _alpha_is_rank,
     _optimizer_options_have_an_effect,
+    _decay_keeps_the_sign,
     _starts_once,
     _formats_differ,
     _extra_resolutions_differ,

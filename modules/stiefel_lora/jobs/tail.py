@@ -90,6 +90,11 @@ class Progress:
                 found.append((event["step"], values[tag]))
             setattr(self, name, found[-1][1] if found else None)
 
+    def step_of(self, name: str) -> int:
+        """Return the step at which a value was measured, or ``step`` without one."""
+        found = self._history[name]
+        return found[-1][0] if found else self.step
+
 
 class Watch:
     """Progress of a job, read from the events of its training.

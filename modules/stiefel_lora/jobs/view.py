@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ..metrics.tags import measured_at
 from .job import OVER, Job, JobState
 from .queue import Queue
 from .tail import Tail, Watch
@@ -82,13 +83,13 @@ class View:
         watch, task = self._watches[key]
         found = watch.progress()
         figures = "  ".join(
-            f"{name} {value:.4g}"
-            for name, value in (
-                ("loss", found.loss),
-                ("validation loss", found.validation_loss),
-                ("rank", found.effective_rank),
+            f"{measured_at(label, found.step_of(name), found.step)} {value:.4g}"
+            for label, name in (
+                ("loss", "loss"),
+                ("validation loss", "validation_loss"),
+                ("rank", "effective_rank"),
             )
-            if value is not None
+            if (value := getattr(found, name)) is not None
         )
         self._bars.update(task, completed=found.step, figures=figures or "starting")
         return f"{job.name} {found.step}/{job.steps} {figures}".rstrip()

@@ -14,9 +14,10 @@ from ._catalogue import (
     add_method,
     check_options,
     remove_method,
+    suggestion,
 )
 from ._common import adam_options
-from ._rates import far_rate, rate_note, usual_lr
+from ._rates import decay_excess, far_rate, rate_note, usual_lr
 from ._stiefel import ANGLE_PER_LR, MOMENTUM, REST_LR_RATIO
 from ._types import Method, Option
 from .plugins import load_installed, load_plugin, method
@@ -33,11 +34,13 @@ __all__ = [
     "adam_options",
     "add_method",
     "check_options",
+    "decay_excess",
     "far_rate",
     "load_installed",
     "load_plugin",
     "method",
     "rate_note",
     "remove_method",
+    "suggestion",
     "usual_lr",
 ]

@@ -7,12 +7,13 @@ factor of about 30.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ._types import Method
 
-__all__ = ["rate_note", "usual_lr"]
+__all__ = ["decay_excess", "rate_note", "usual_lr"]
 
 # Multiples of the usual rate between which there is no remark.
 LOWEST, HIGHEST = 1 / 30, 40
@@ -73,3 +74,36 @@ def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None
         f"{lr:g} is {times:.0f} times {word} {usual:g}, which is the usual learning "
         f"rate of {entry.name}. Learning rates of optimizers have different units"
     )
+
+
+def decay_excess(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
+    """Return the reason why the weight decay of one step is above 1, or None.
+
+    A step multiplies the weights by 1 - lr x weight_decay, which changes their sign if
+    the product is above 1.
+
+    Args:
+        entry: catalogue entry of the method. Options of plugins can have other
+            meanings, and are not checked.
+        lr: learning rate.
+        options: options of the method. Defaults are used for missing ones.
+    """
+    used = entry.in_effect(options)
+    decay, ratio = used.get("weight_decay", 0.0), used.get("lr_ratio", 1.0)
+    # This rule divides by the rank and does not multiply by the learning rate.
+    other = used.get("decay_rule") == "over_rank" and used["a_rule"] != "adamw"
+    rate = lr * max(1.0, ratio)
+    if rate * decay <= 1 or other or entry.implementation is not None:
+        return None
+    of_b = f" and lr_ratio={ratio:g}" if ratio > 1 else ""
+    return (
+        f"{decay:g} times the learning rate {lr:g}{of_b} is {rate * decay:g}. It must "
+        "be at most 1, because each step multiplies the weights by 1 minus this "
+        f"product. Use a weight_decay of at most {_rounded_down(1 / rate):g}"
+    )
+
+
+def _rounded_down(value: float) -> float:
+    """Round to three digits, toward 0."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.floor(value / unit) * unit

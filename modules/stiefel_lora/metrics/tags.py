@@ -13,6 +13,7 @@ __all__ = [
     "ORTHOGONALITY",
     "SHARE_OF_RANK",
     "STABLE",
+    "measured_at",
     "split_section",
     "tag_of",
 ]
@@ -57,3 +58,12 @@ def split_section(name: str) -> tuple[str, str]:
     if len(parts) <= size:
         return "other", name
     return ".".join(parts[:size]), ".".join(parts[size:])
+
+
+def measured_at(label: str, measured: int, step: int) -> str:
+    """Return the label of a value, with its step if it was measured at an earlier one.
+
+    >>> measured_at("validation loss", 60, 70)
+    'validation loss (step 60)'
+    """
+    return label if measured == step else f"{label} (step {measured})"

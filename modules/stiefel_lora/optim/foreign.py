@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .._exceptions import ConfigError, reason_of
+from ..methods import suggestion
 
 __all__ = [
     "FAILURES",
@@ -56,6 +57,7 @@ def create_foreign(
             f"optimizer.class={path!r} is not a subclass of torch.optim.Optimizer. "
             'Use an optimizer class, for example "torch.optim.RAdam".'
         )
+    _check_options(kind, path, options)
     build: Callable[..., torch.optim.Optimizer] = kind
     try:
         optimizer = build(params, lr=lr, **options)
@@ -72,6 +74,38 @@ def create_foreign(
         ) from error
     check_groups(optimizer, path, params)
     return optimizer
+
+
+def _check_options(kind: type, path: str, options: Mapping[str, Any]) -> None:
+    """Check the names of options, unless the class accepts any names.
+
+    Raises:
+        ConfigError: If the class has no such option, or the option is the learning
+            rate.
+    """
+    try:
+        _, *parameters = inspect.signature(kind).parameters.values()
+    except (TypeError, ValueError):
+        # Classes of extension modules may have no signature.
+        return
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [part.name for part in parameters if part.kind in named]
+    if "lr" not in known or any(
+        part.kind is inspect.Parameter.VAR_KEYWORD for part in parameters
+    ):
+        return
+    known.remove("lr")
+    for name, value in options.items():
+        if name == "lr":
+            raise ConfigError(
+                f"optimizer.options.lr={value!r}: the learning rate is not an option. "
+                "Remove it, and set learning_rate."
+            )
+        if name not in known:
+            raise ConfigError(
+                f"optimizer.options.{name}: {path} has no option {name!r}. "
+                f"{suggestion(name, known)}"
+            )
 
 
 def check_groups(

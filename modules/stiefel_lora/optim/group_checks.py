@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from .._exceptions import CheckpointError, OptionError
-from ..methods import Method, Option, check_options
+from ..methods import Method, Option, check_options, decay_excess
 from .engine.refusals import check_lr
 from .groups import NAME_LISTS, NOTED_LR
 
@@ -84,6 +84,9 @@ class GroupChecks:
         given = {key: group[key] for key in group if key in known}
         check_options(entry, given, {k: v for k, v in defaults.items() if k in known})
         check_lr(group.get("lr", 0.0))
+        problem = _decay_problem(entry, {**defaults, **group})
+        if problem is not None:
+            raise OptionError(f"{problem}.")
         _check_switches(entry, group)
         for key in group:
             if key == "betas":
@@ -123,13 +126,14 @@ class GroupChecks:
             # A new key is the last one.
             now = (len(group), next(reversed(group)), *map(group.get, self._watched))
             last = self._seen.get(id(group), ())
-            if len(now) == len(last) and all(map(operator.is_, now, last)):
-                continue
-            changed = True
-            _check_values(entry, group, defaults)
-            _check_switches(entry, group)
-            self._note(entry, group, set(_keys(entry, defaults)))
-            self._keep(group, now)
+            if len(now) != len(last) or not all(map(operator.is_, now, last)):
+                changed = True
+                _check_values(entry, group, defaults)
+                _check_switches(entry, group)
+                self._note(entry, group, set(_keys(entry, defaults)))
+                self._keep(group, now)
+            # Always, since schedules change the learning rate.
+            self._note_decay(entry, group)
         return changed
 
     def _keep(self, group: Mapping[str, Any], values: tuple[Any, ...]) -> None:
@@ -140,6 +144,18 @@ class GroupChecks:
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
         self._seen[id(group)] = values
+
+    def _note_decay(self, entry: Method, group: Mapping[str, Any]) -> None:
+        """Log a weight decay that became too large, once.
+
+        Not an error: a schedule or a trainer changed it in the middle of a training.
+        """
+        problem = None
+        if "weight_decay" not in self._noted:
+            problem = _decay_problem(entry, group)
+        if problem is not None:
+            self._noted.add("weight_decay")
+            log.warning("%s.", problem)
 
     def _note(self, entry: Method, group: Mapping[str, Any], known: set[str]) -> None:
         """Log keys without an effect once."""
@@ -231,6 +247,22 @@ def _keys(entry: Method, defaults: Mapping[str, Any]) -> Iterator[str]:
         # The groups of torch's AdamW have betas in their place.
         if "betas" not in defaults or option.name not in ("beta1", "beta2"):
             yield option.name
+
+
+def _decay_problem(entry: Method, group: Mapping[str, Any]) -> str | None:
+    """Return the problem of a learning rate and weight decay whose product exceeds 1.
+
+    Numbers on an accelerator are not read.
+    """
+    lr, decay = _plain(group.get("lr")), _plain(group.get("weight_decay"))
+    if not isinstance(lr, int | float) or not isinstance(decay, int | float):
+        return None
+    if not decay:
+        return None
+    known = {option.name for option in entry.options}
+    given = {key: group[key] for key in group if key in known}
+    problem = decay_excess(entry, lr, given | {"weight_decay": decay})
+    return problem and f"{entry.name}: weight_decay={problem}"
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import textwrap
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import OptionError, PairingError
-from ..methods import Method, check_options, method
+from ..methods import Method, check_options, method, suggestion
 from .group_checks import GroupChecks
 from .pairs import Odd, Pair, find_pairs
 
@@ -92,22 +93,26 @@ class LoraOptimizer(torch.optim.Optimizer):
 
     def _options(self) -> dict[str, Any]:
         """Return the options that are the same in all groups."""
+        first, *others = map(self._used, self.param_groups)
         return {
-            name: self.param_groups[0][name]
-            for name in self._option_names()
-            if len({repr(group.get(name)) for group in self.param_groups}) == 1
+            name: value
+            for name, value in first.items()
+            if all(repr(value) == repr(other.get(name)) for other in others)
         }
 
-    def _option_names(self) -> list[str]:
-        names = [*self.entry.defaults(), "betas"]
-        return [n for n in names if any(n in group for group in self.param_groups)]
+    def _used(self, group: dict[str, Any]) -> dict[str, Any]:
+        """Return the options that have an effect in a group, with the values in use."""
+        known = self.entry.defaults()
+        used = self.entry.in_effect({n: group[n] for n in known if n in group})
+        return {n: used.get(n, group[n]) for n in (*used, "betas") if n in group}
 
     def _group_lines(self) -> Iterator[str]:
         shared = self._options()
-        own = [name for name in self._option_names() if name not in shared]
         for number, group in enumerate(self.param_groups[:_MOST_GROUPS]):
             name = f" {group['name']!r}" if group.get("name") else ""
-            values = {"lr": group["lr"]} | {n: group[n] for n in own if n in group}
+            used = self._used(group)
+            own = {n: used[n] for n in used if n not in shared}
+            values = {"lr": group["lr"]} | own
             count = len(group["params"])
             kinds = "parameter" if count == 1 else "parameters"
             yield f"group {number}{name}: {count} {kinds}, {_shown(values)}"
@@ -117,12 +122,24 @@ class LoraOptimizer(torch.optim.Optimizer):
 
 
 def understanding_betas(init: Callable[..., None]) -> Callable[..., None]:
-    """Make a constructor accept ``betas``, as that of torch's AdamW does."""
+    """Make a constructor accept ``betas``, as that of torch's AdamW does.
+
+    Unknown options raise OptionError instead of TypeError.
+    """
+    _, *parameters = inspect.signature(init).parameters.values()
+    known = [part.name for part in parameters if part.kind is not part.VAR_POSITIONAL]
+    takes_any = any(part.kind is part.VAR_KEYWORD for part in parameters)
 
     @functools.wraps(init)
     def __init__(self: LoraOptimizer, *args: Any, **options: Any) -> None:
         if "betas" in options:
             options = without_betas(self.entry, options)
+        for name in options:
+            if name not in known and not takes_any:
+                raise OptionError(
+                    f"{type(self).__name__} has no option {name!r}. "
+                    f"{suggestion(name, known)}"
+                )
         init(self, *args, **options)
 
     return __init__

@@ -390,32 +390,37 @@ class StiefelLoRA(PairOptimizer):
             (:mod:`.stiefel_product`). In this case, the only options in use are
             ``momentum``, ``rest_lr_ratio``, ``weight_decay`` (of the product,
             multiplied by lr) and beta1, beta2 and eps of AdamW for other parameters.
-            With ``"factors"``, B and A are updated separately, with the options from
-            ``b_rule`` to ``nesterov``.
-        b_rule: direction of the update of B, ``"spectral"`` or ``"momentum"``.
-        b_length: length of the update of B if ``b_rule`` is momentum: ``"angle"``,
-            ``"rms"``, ``"spectral"`` or ``"raw"``.
-        retraction: retraction of B to the manifold, ``"polar"`` or ``"qr"``.
-        transport: whether to transport the momentum of B to the new tangent space.
-        a_rule: update rule of A, ``"muon"``, ``"adamw"`` or ``"sign"``.
-        angle_per_lr: rotation angle of B in radians per unit of lr. If None, it is 0.5
-            with muon, 2 with adamw and 7 with sign. With ``b_length="raw"``, it is a
-            factor without unit.
+            With ``"factors"``, B and A are updated separately. Options marked with
+            *(only factors)* must keep their defaults with ``"product"``.
+        b_rule: (only factors) direction of the update of B, ``"spectral"`` or
+            ``"momentum"``.
+        b_length: (only factors) length of the update of B if ``b_rule`` is momentum:
+            ``"angle"``, ``"rms"``, ``"spectral"`` or ``"raw"``.
+        retraction: (only factors) retraction of B to the manifold, ``"polar"`` or
+            ``"qr"``.
+        transport: (only factors) whether to transport the momentum of B to the new
+            tangent space.
+        a_rule: (only factors) update rule of A, ``"muon"``, ``"adamw"`` or ``"sign"``.
+        angle_per_lr: (only factors) rotation angle of B in radians per unit of lr. If
+            None, it is 0.5 with muon, 2 with adamw and 7 with sign. With
+            ``b_length="raw"``, it is a factor without unit.
         momentum: momentum factor in [0, 1) of the product, or of B, and of A with muon
             and sign. If None, it is 0.6 with ``step="product"`` and 0.9 with
             ``step="factors"``.
-        nesterov: whether to use Nesterov momentum (for B, and for A with muon).
+        nesterov: (only factors) whether to use Nesterov momentum (for B, and for A with
+            muon).
         rest_lr_ratio: AdamW learning rate of parameters outside pairs, as a multiple of
             lr. If None, it is 0.05 with the step of the product and with muon, and 1
             otherwise.
         weight_decay: decoupled weight decay of the product, which decays A. B is not
             decayed.
-        decay_rule: form of the weight decay of A with muon and sign: ``"adamw"``
-            (multiplied by lr) or ``"over_rank"`` (divided by the rank and multiplied by
-            the factor of the scheduler).
-        beta1: beta1 of AdamW for A and for parameters outside pairs.
-        beta2: beta2 of AdamW for A and for parameters outside pairs.
-        eps: epsilon of AdamW for A and for parameters outside pairs.
+        decay_rule: (only factors) form of the weight decay of A with muon and sign:
+            ``"adamw"`` (multiplied by lr) or ``"over_rank"`` (divided by the rank and
+            multiplied by the factor of the scheduler).
+        beta1: beta1 of AdamW for parameters outside pairs, and for A with ``a_rule``
+            adamw.
+        beta2: beta2 of AdamW for the same parameters.
+        eps: epsilon of AdamW for the same parameters.
 
     Raises:
         OptionError: If an option is out of bounds.

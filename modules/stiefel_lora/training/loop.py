@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW
+from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW, measured_at
 from ..runs.commands import take_commands
 from ..runs.interrupts import InterruptWatch
 from ..runs.progress import ProgressBar, say
@@ -297,14 +297,17 @@ class Loop:
 
     def _show(self, bar: ProgressBar) -> None:
         ranks, losses = self._monitor.ranks, self._monitor.losses
-        bar.advance(
-            {
-                LOSS_LABEL: self._smooth,
-                "lr": float(self._state.optimizer.param_groups[0]["lr"]),
-                "effective rank": ranks.mean if ranks else None,
-                "validation loss": losses[max(losses)] if losses else None,
-            }
-        )
+        figures: dict[str, float | None] = {
+            LOSS_LABEL: self._smooth,
+            "lr": float(self._state.optimizer.param_groups[0]["lr"]),
+        }
+        if ranks:
+            label = measured_at("effective rank", self._monitor.rank_step, self.step)
+            figures[label] = ranks.mean
+        if losses:
+            label = measured_at("validation loss", max(losses), self.step)
+            figures[label] = losses[max(losses)]
+        bar.advance(figures)
 
 
 def _say_stopping() -> None:

@@ -54,6 +54,9 @@ class Monitor:
         self._averaged = averaged
         self._columns: dict[int, list[float]] = {}
         self.ranks: RankReport | None = None
+        self.rank_step = 0
+        """Step at which ``ranks`` were measured."""
+
         self.losses: dict[int, float] = {}
         """Validation loss by step."""
 
@@ -63,7 +66,7 @@ class Monitor:
         report = measure_ranks(
             update.pairs, self._constrained, update.magnitude_changes
         )
-        self.ranks = report
+        self.ranks, self.rank_step = report, step
         self._sink.scalars("ranks", step, report.scalars())
         self._sink.histogram("effective_rank/blocks", step, report.effective)
         self._columns[step] = [

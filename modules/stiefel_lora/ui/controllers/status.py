@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ...jobs import Job, JobState
-from ...metrics.tags import AVERAGE_LOSS, LOSS_LABEL, MEAN_RANK
+from ...metrics.tags import AVERAGE_LOSS, LOSS_LABEL, MEAN_RANK, measured_at
 from ...runs.pace import duration
 from .run_record import RunRecord
 
@@ -47,15 +47,19 @@ def figures(record: RunRecord, job: Job | None) -> str:
     ):
         value = record.latest(tag)
         if value is not None:
-            parts.append(f"{name} {value:.4f}")
+            parts.append(f"{_label(record, tag, name)} {value:.4f}")
     rank = record.latest(MEAN_RANK)
     if rank is not None:
         of = f" of {record.ranks.rank:g}" if record.ranks.rank else ""
-        parts.append(f"effective rank {rank:.1f}{of}")
+        parts.append(f"{_label(record, MEAN_RANK, 'effective rank')} {rank:.1f}{of}")
     memory = memory_of(job)
     if memory:
         parts.append(memory)
     return "   ·   ".join(parts)
+
+
+def _label(record: RunRecord, tag: str, name: str) -> str:
+    return measured_at(name, int(record.series[tag].steps[-1]), record.step)
 
 
 def memory_of(job: Job | None) -> str:

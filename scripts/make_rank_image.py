@@ -1,14 +1,11 @@
 """Draw the effective rank of every block of two runs beside each other.
 
-    python scripts/make_rank_picture.py RUN RUN --titles AdamW "Stiefel LoRA"
+    python scripts/make_rank_image.py RUN RUN --titles AdamW "Stiefel LoRA"
         --output docs/images/rank_comparison.png
 
-The image of the README shows the demo at rank 64, with the learning rates of
-docs/evidence.md:
+The image of the README shows runs of the study, which are trained and drawn with:
 
-    stiefel-lora train demo_adamw --set lora_rank=64 --set learning_rate=0.0015
-        --set rank_every=3
-    stiefel-lora train demo_stiefel_lora --set lora_rank=64 --set rank_every=3
+    python benchmarks/study ranks --output docs/images/rank_comparison.png
 
 Both heat maps have the same scale, from 0 to the rank of the LoRA, as in the GUI.
 """
@@ -17,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +34,30 @@ INK, PAPER = (31, 41, 51), (255, 255, 255)
 def main() -> int:
     """Read both runs and write the image."""
     arguments = _parse()
-    tables = [_table(run) for run in arguments.runs]
+    try:
+        draw(arguments.runs, arguments.titles, arguments.output)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def draw(runs: Sequence[Path], names: Sequence[str], target: Path) -> None:
+    """Draw the heat maps of two run folders beside each other.
+
+    Raises:
+        ValueError: If the runs have different blocks or ranks.
+    """
+    tables = [_table(run) for run in runs]
     first, second = tables
     if first.blocks != second.blocks or first.rank != second.rank:
-        print("The runs have different blocks or ranks.", file=sys.stderr)
-        return 2
+        raise ValueError("The runs have different blocks or ranks.")
     means = [float(table.shares[-1].mean()) / 255 * table.rank for table in tables]
     titles = [
-        f"{title}: effective rank {mean:.0f} of {first.rank:.0f}"
-        for title, mean in zip(arguments.titles, means, strict=True)
+        f"{name}: effective rank {mean:.0f} of {first.rank:.0f}"
+        for name, mean in zip(names, means, strict=True)
     ]
-    _page(tables, titles).save(arguments.output, optimize=True)
-    return 0
+    _page(tables, titles).save(target, optimize=True)
 
 
 def _parse() -> argparse.Namespace:
