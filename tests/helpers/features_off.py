@@ -41,6 +41,7 @@ _PROMPTS = "tests/families/test_prompt_weights.py::test_"
 _WEIGHTS = "weights in sample prompts"
 _PRIOR = "masked prior preservation, prior prediction"
 _BASE = f"{_TRAINING}prior_preservation.py::test_"
+_RANGES = "validation loss by timesteps"
 _MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
@@ -323,6 +324,30 @@ OFF = (
         "config.importing.onetrainer_data._type",
         Returns('left("is not supported")'),
         (f"{_IMPORTING}onetrainer.py::test_prior_preservation_is_taken_over",),
+    ),
+    Off(
+        _RANGES,
+        "training.validation.Validation._edges",
+        Returns("[]"),
+        (
+            f"{_TRAINING}validation.py::"
+            "test_ranges_of_timesteps_add_up_to_the_loss[4-edges2]",
+        ),
+    ),
+    Off(
+        _RANGES,
+        "training.logging.monitor.Monitor.validate",
+        Value("self._validation.by_timesteps", "{}"),
+        (f"{_TRAINING}train_run.py::test_the_validation_loss_is_logged_by_timesteps",),
+    ),
+    Off(
+        _RANGES,
+        "metrics.tags.bin_of_tag",
+        Returns(),
+        (
+            "tests/ui/window/test_run_tab.py::"
+            "test_the_loss_of_each_range_is_below_the_plot",
+        ),
     ),
     Off(
         "job queue",

@@ -100,6 +100,23 @@ def test_the_loss_of_each_validation_image_is_logged(events: list[dict]) -> None
         assert sum(losses) / len(losses) == pytest.approx(mean, abs=1e-6)
 
 
+def test_the_validation_loss_is_logged_by_timesteps(
+    events: list[dict], result: TrainResult
+) -> None:
+    values = [e["values"] for e in events if e["type"] == "validation"]
+    names = ["validation/timesteps_000-499", "validation/timesteps_500-999"]
+    for found in values:
+        assert list(found) == ["validation/loss", *names]
+        assert found["validation/loss"] == pytest.approx(
+            (found[names[0]] + found[names[1]]) / 2, rel=1e-6
+        )
+        assert found[names[0]] != found[names[1]]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(result.run_dir / "tensorboard")).Reload()
+    assert [event.step for event in read.Scalars(names[0])] == [0, 2, 4]
+
+
 def test_every_line_has_type_step_time_and_values(events: list[dict]) -> None:
     assert all(set(event) == {"type", "step", "time", "values"} for event in events)
     kinds = [event["type"] for event in events]

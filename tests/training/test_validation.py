@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,7 @@ def family_with(predict: Any) -> Any:
     return SimpleNamespace(
         device=torch.device("cpu"),
         trained_text=[],
+        timesteps=1000,
         timesteps_at=lambda places: (places * 1000).long(),
         predict=predict,
     )
@@ -84,3 +86,43 @@ def test_measuring_leaves_the_global_generator_alone() -> None:
     images: Any = Images()
     Validation(images, family, 2, 2).loss(nn.Identity())
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("count", "edges"),
+    [
+        (1, []),
+        (2, [0, 500, 1000]),
+        (4, [0, 250, 500, 750, 1000]),
+        # Of 11 timesteps, some ranges have one and others two.
+        (11, [0, 90, 181, 363, 454, 545, 727, 818, 1000]),
+        (16, [0, 125, 250, 375, 500, 625, 750, 875, 1000]),
+    ],
+)
+def test_ranges_of_timesteps_add_up_to_the_loss(count: int, edges: list[int]) -> None:
+    """With the error sqrt(t), the loss at timestep t is t."""
+    seen: list[int] = []
+
+    def predict(denoiser: nn.Module, batch: Any, noise: Any, steps: Any) -> Prediction:
+        seen.extend(steps.tolist())
+        error = steps.double().sqrt().view(-1, 1, 1, 1).expand_as(noise)
+        return Prediction(error, torch.zeros_like(error))
+
+    images: Any = Images()
+    validation = Validation(images, family_with(predict), count, 3)
+    loss = validation.loss(nn.Identity())
+    assert loss == pytest.approx(sum(seen) / len(seen))
+    assert loss == float(validation.losses(nn.Identity()).mean())
+    assert len(seen) == 2 * 3 * count
+    ranges = [*itertools.pairwise(edges)]
+    found = validation.by_timesteps
+    names = [f"validation/timesteps_{low:03d}-{high - 1:03d}" for low, high in ranges]
+    assert list(found) == names
+    weights = []
+    for (low, high), value in zip(ranges, found.values(), strict=True):
+        inside = [step for step in seen[: 3 * count] if low <= step < high]
+        assert value == pytest.approx(sum(inside) / len(inside))
+        weights.append(len(inside) / (3 * count))
+    if ranges:
+        products = [w * v for w, v in zip(weights, found.values(), strict=True)]
+        assert sum(products) == pytest.approx(loss)

@@ -13,9 +13,12 @@ __all__ = [
     "ORTHOGONALITY",
     "SHARE_OF_RANK",
     "STABLE",
+    "VALIDATION_BIN",
+    "bin_of_tag",
     "measured_at",
     "split_section",
     "tag_of",
+    "validation_tag",
 ]
 
 # Kinds of curves with one curve per block: ``effective_rank.<section>/<block>``.
@@ -39,6 +42,31 @@ LOWEST_RANK = "effective_rank/lowest"
 
 SHARE_OF_RANK = "effective_rank/share_of_rank"
 """Tag of the mean of effective rank / rank, in [0, 1]."""
+
+
+VALIDATION_BIN = "validation/timesteps_"
+"""Prefix of the tags of the validation loss in a range of timesteps."""
+
+
+def validation_tag(low: int, high: int) -> str:
+    """Return the tag of the validation loss from timestep ``low`` to below ``high``.
+
+    >>> validation_tag(0, 250)
+    'validation/timesteps_000-249'
+    """
+    return f"{VALIDATION_BIN}{low:03d}-{high - 1:03d}"
+
+
+def bin_of_tag(tag: str) -> str | None:
+    """Return the range of timesteps of a tag as text. None for other tags.
+
+    >>> bin_of_tag("validation/timesteps_000-249"), bin_of_tag("validation/loss")
+    ('0-249', None)
+    """
+    if not tag.startswith(VALIDATION_BIN):
+        return None
+    low, _, high = tag.removeprefix(VALIDATION_BIN).partition("-")
+    return f"{int(low)}-{int(high)}"
 
 
 def tag_of(kind: str, name: str) -> str:

@@ -4,6 +4,10 @@ The loss of image i is computed at K timesteps, one in each of K equal parts of 
 range (:math:`t_k = \lfloor (k + u_{ik}) T / K \rfloor`), with different noise.
 Timesteps and noise are generated with the seed i. They are the same in every
 validation, for every seed, method and batch size, so that runs can be compared.
+
+The means over the images at neighboring timesteps (at most 8 ranges) show at which
+noise levels the loss changes. Weighted by their numbers of timesteps, their mean is the
+loss.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from torch import Tensor, nn
 from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.protocol import Batch, Family, evaluating
+from ..metrics.tags import validation_tag
 from .loss.denoising_loss import image_losses
 from .loss.text_batch import batch_with_text
 
@@ -24,6 +29,8 @@ __all__ = ["Validation"]
 
 # Any constant works, but it must not change, so that losses stay comparable.
 _SEED = 1_000_003
+
+_MOST_RANGES = 8
 
 
 class Validation:
@@ -50,11 +57,32 @@ class Validation:
         self.by_image: list[float] = []
         """Loss of each image in the last validation, in the order of the set."""
 
+        self.by_timesteps: dict[str, float] = {}
+        """Loss of each range of timesteps in the last validation, by tag. Empty if
+        there is only one timestep per image."""
+
     def loss(self, denoiser: nn.Module) -> float:
-        """Compute the mean loss over images and timesteps, and store ``by_image``."""
+        """Compute the mean loss over images and timesteps.
+
+        The means ``by_image`` and ``by_timesteps`` are stored.
+        """
         found = self.losses(denoiser)
         self.by_image = found.mean(1).tolist()
+        total = self._family.timesteps
+        self.by_timesteps = {
+            validation_tag(
+                first * total // self._count, last * total // self._count
+            ): float(found[:, first:last].mean())
+            for first, last in itertools.pairwise(self._edges())
+        }
         return float(found.mean())
+
+    def _edges(self) -> list[int]:
+        """Return the first timestep index of each range, and K at the end."""
+        ranges = min(self._count, _MOST_RANGES)
+        if ranges == 1:
+            return []
+        return [number * self._count // ranges for number in range(ranges + 1)]
 
     @torch.no_grad()
     def losses(self, denoiser: nn.Module) -> Tensor:

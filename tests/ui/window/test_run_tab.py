@@ -121,6 +121,17 @@ def test_every_plot_has_a_line_that_explains_it(open_window, run):
     assert plots.heat_map.label.text().startswith("Yellow blocks use all directions")
 
 
+def test_the_loss_of_each_range_is_below_the_plot(open_window, run):
+    for step, low in ((0, 0.25), (20, 0.125)):
+        values = {"validation/loss": 0.5, "validation/timesteps_000-499": low}
+        values["validation/timesteps_500-999"] = 1 - low
+        run.sink.scalars("validation", step, values)
+    curves = show(open_window(), run).plots.curves
+    assert curves.captions["Loss"].toolTip() == (
+        "Validation loss by timesteps (0 is no noise): 0-499 0.125, 500-999 0.875"
+    )
+
+
 def test_the_bar_shows_percent(open_window, run):
     tab = show(open_window(), run)
     assert tab.bar.isTextVisible()

@@ -84,7 +84,8 @@ class Monitor:
         with self._averaged():
             loss = self._validation.loss(denoiser)
         self.losses[step] = loss
-        self._sink.scalars("validation", step, {"validation/loss": loss})
+        values = {"validation/loss": loss, **self._validation.by_timesteps}
+        self._sink.scalars("validation", step, values)
         by_image = [round(value, 6) for value in self._validation.by_image]
         self._sink.event("validation_images", step, {"loss": by_image})
         return loss

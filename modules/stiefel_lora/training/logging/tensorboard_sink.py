@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._exceptions import reason_of
-from ...metrics.tags import AVERAGE_LOSS, LOWEST_RANK, MEAN_RANK, SHARE_OF_RANK
+from ...metrics.tags import (
+    AVERAGE_LOSS,
+    LOWEST_RANK,
+    MEAN_RANK,
+    SHARE_OF_RANK,
+    VALIDATION_BIN,
+)
 from ...runs.progress import say
 
 if TYPE_CHECKING:
@@ -26,6 +32,7 @@ OVERVIEW = {
         "share of the rank": ["Multiline", [SHARE_OF_RANK]],
         "effective rank": ["Multiline", [MEAN_RANK, LOWEST_RANK]],
         "learning rate": ["Multiline", ["lr/.*"]],
+        "validation loss by timesteps": ["Multiline", [f"{VALIDATION_BIN}.*"]],
     }
 }
 """Charts of the Custom Scalars tab: regular expressions of tags.

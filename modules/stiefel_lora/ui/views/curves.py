@@ -7,7 +7,13 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from ...metrics.tags import AVERAGE_LOSS, LOSS_WINDOW, LOWEST_RANK, MEAN_RANK
+from ...metrics.tags import (
+    AVERAGE_LOSS,
+    LOSS_WINDOW,
+    LOWEST_RANK,
+    MEAN_RANK,
+    bin_of_tag,
+)
 from ..controllers.run_record import RunRecord
 from .basics import Elided
 from .theme import is_dark
@@ -58,6 +64,9 @@ class Curves(QWidget):
         self.loss = _plot("Loss")
         self.rank = _plot("Effective rank", legend=(-8, -8))
         self.rate = _plot("Learning rate")
+        self.captions: dict[str, Elided] = {}
+        """Lines below the plots, by the name of the plot."""
+
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
@@ -67,7 +76,8 @@ class Curves(QWidget):
             ("Learning rate", self.rate, 3),
         ):
             column.addWidget(plot, stretch)
-            column.addWidget(_caption(_CAPTIONS[name]))
+            self.captions[name] = _caption(_CAPTIONS[name])
+            column.addWidget(self.captions[name])
         self._lines: dict[str, pg.PlotDataItem] = {}
 
     def clear(self) -> None:
@@ -80,6 +90,7 @@ class Curves(QWidget):
         """Plot the values of a run."""
         for plot in (self.loss, self.rank, self.rate):
             plot.setXRange(0, max(1, record.steps, record.step), padding=0.03)
+        self.captions["Loss"].setText(_loss_caption(record))
         if record.ranks.rank:
             self.rank.setYRange(0, record.ranks.rank)
         for plot, curves in ((self.loss, _LOSS), (self.rank, _RANK)):
@@ -142,6 +153,18 @@ def _plot(title: str, legend: tuple[int, int] = (-8, 8)) -> pg.PlotWidget:
     plot.setMenuEnabled(False)
     style_plot(plot)
     return plot
+
+
+def _loss_caption(record: RunRecord) -> str:
+    """Return the usual line, or the last validation loss of each range of timesteps."""
+    parts = [
+        f"{found} {series.values[-1]:.4g}"
+        for tag, series in record.series.items()
+        if (found := bin_of_tag(tag)) and len(series.values)
+    ]
+    if not parts:
+        return _CAPTIONS["Loss"]
+    return f"Validation loss by timesteps (0 is no noise): {', '.join(parts)}"
 
 
 def _caption(text: str) -> Elided:
