@@ -295,7 +295,7 @@ def test_the_verbs_and_their_options_are_frozen():
         "import": ("words", "output", "family", "strict"),
         "doctor": ("as_json",),
         "train": ("config", "overrides", "resume", "plugins"),
-        "validate": ("config", "overrides", "plugins", "as_json"),
+        "validate": ("config", "overrides", "plugins", "decode", "as_json"),
         "study": (
             "config",
             "optimizers",

@@ -178,7 +178,7 @@ def test_errors_name_the_overrides_too(files):
 
 
 def test_a_folder_is_not_a_config(files):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a folder, but a config file"):
         load_config(files)
 
 

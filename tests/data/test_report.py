@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from stiefel_lora._commands import app
 from stiefel_lora.config import parse_config
+from stiefel_lora.data.decode_check import DecodeCheck
 from stiefel_lora.data.folder_report import report_on
 
 
@@ -52,7 +53,7 @@ def test_report_counts_and_names_problems(tmp_path: Path) -> None:
         ["a.png", "copy.png"]
     ]
     assert [path.name for path in report.listed_but_missing] == ["gone.png"]
-    decoded = report_on(parse_config(settings(folder)), decode=True)
+    decoded = report_on(parse_config(settings(folder)), DecodeCheck().check)
     assert [path.name for path in decoded.broken] == ["broken.jpg", "cut.png"]
 
 
@@ -72,9 +73,13 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 0, done.output
     first, *problems = done.output.splitlines()
+    assert first == "6 images, 4 per epoch, in 2 buckets of 64 x 64 (3), 88 x 40 (1)."
+    assert "2 images cannot be read and are skipped: broken.jpg, cut.png." in problems
+    assert "1 image has duplicates: a.png = copy.png." in problems
+    done = CliRunner().invoke(app, ["scan", str(config), "--no-decode", *sets])
+    first, *problems = done.output.splitlines()
     assert first == "6 images, 5 per epoch, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
     assert "1 image cannot be read and is skipped: broken.jpg." in problems
-    assert "1 image has duplicates: a.png = copy.png." in problems
 
 
 def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:
@@ -86,7 +91,7 @@ def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> 
     sets = [f"--set={key}={value}" for key, value in settings(folder).items()]
     done = CliRunner().invoke(app, ["scan", str(config), *sets])
     assert done.exit_code == 2
-    assert "cannot be read and is skipped: broken.jpg." in done.stdout
+    assert "cannot be read and are skipped: broken.jpg, cut.png." in done.stdout
     assert done.stderr.splitlines() == [
         f"The caption {folder / 'a.txt'} is not UTF-8 (byte 3). Save it as UTF-8 in "
         "a text editor.",

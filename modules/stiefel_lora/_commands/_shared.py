@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
@@ -14,14 +14,19 @@ import typer.core
 from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, load, outcome_of
 from .._wording import printable
 
+if TYPE_CHECKING:
+    from ..data.buckets import Size
+
 __all__ = [
     "BAD_INPUT",
     "FAILURE",
     "INTERRUPTED",
     "ConfigArgument",
+    "DecodeOption",
     "PluginOption",
     "SetOption",
     "WholeSummaries",
+    "decode_images",
     "echo",
     "load",
     "load_plugins",
@@ -33,6 +38,8 @@ __all__ = [
 
 # Maximum length of a summary in a list of commands.
 _NO_LIMIT = 1000
+# Images that are decoded within a second or two.
+_FEW = 100
 
 
 class WholeSummaries(typer.core.TyperGroup):
@@ -77,6 +84,14 @@ ConfigArgument = Annotated[
         show_default=False,
     ),
 ]
+DecodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--decode/--no-decode",
+        help="Decode every image as in training, which finds truncated and corrupt "
+        "files. Without, only the headers are read, which is faster.",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -112,6 +127,17 @@ def load_plugins(plugins: list[str] | None, *, installed: bool = False) -> None:
         load_plugin(text)
     for problem in load_installed() if installed else ():
         typer.echo(f"Warning: {problem}", err=True)
+
+
+def decode_images(sizes: Mapping[Path, Size]) -> dict[Path, str]:
+    """Return the reasons why images cannot be decoded. Many images have a bar."""
+    from ..data.decode_check import DecodeCheck
+    from ..runs.progress import ProgressBar
+
+    if len(sizes) < _FEW:
+        return DecodeCheck().check(sizes)
+    with ProgressBar("Decoding images", len(sizes)) as bar:
+        return DecodeCheck().check(sizes, bar.advance)
 
 
 def echo(text: str, *, err: bool = False) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._entry import hush_libraries
-from ._shared import ConfigArgument, PluginOption, SetOption, load, user_errors
+from ._shared import (
+    DecodeOption,
+    PluginOption,
+    SetOption,
+    decode_images,
+    load,
+    needed,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -19,15 +28,16 @@ __all__ = ["scan"]
 
 
 def scan(
-    config: ConfigArgument,
-    overrides: SetOption = None,
-    decode: Annotated[
-        bool,
-        typer.Option(
-            "--decode",
-            help="Decode every image to find truncated files. This is slower.",
+    config: Annotated[
+        str,
+        needed(
+            "CONFIG|DIR",
+            "Path of a config file, name of a preset, or a folder with images, which "
+            "is checked with the default settings.",
         ),
-    ] = False,
+    ],
+    overrides: SetOption = None,
+    decode: DecodeOption = True,
     plugins: PluginOption = None,
 ) -> None:
     """Report the sizes, buckets and problems of the training images.
@@ -35,11 +45,11 @@ def scan(
     Each file with a problem is listed with the reason.
     """
     with user_errors():
-        settings = load(config, overrides, plugins)
+        settings = _settings(config, overrides, plugins)
         from ..data.folder import refuse
         from ..data.folder_report import report_on
 
-        report = report_on(settings, decode=decode)
+        report = report_on(settings, decode_images if decode else None)
         cut = _cut_captions(settings, [entry.image for entry in report.entries])
         for line in (*report.messages(), *(cut.messages() if cut else ())):
             typer.echo(line)
@@ -49,6 +59,25 @@ def scan(
         for line in files:
             typer.echo(f"  {line}")
         refuse(report.problems, None)
+
+
+def _settings(
+    config: str, overrides: list[str] | None, plugins: list[str] | None
+) -> TrainConfig:
+    """Load a config, or create one with the default settings for a folder."""
+    from ..config import parse_config
+    from ..config.presets import find_config
+
+    path = find_config(config)
+    # The folder of a run has a config, which the error message names.
+    if not os.path.isdir(path) or os.path.isfile(path / "config.json"):
+        return load(config, overrides, plugins)
+    typer.echo(
+        f"{path}: checked with the default settings. Change them with --set "
+        "KEY=VALUE, or give a config file."
+    )
+    data = {"concepts": [{"path": str(path.resolve())}]}
+    return parse_config(data, overrides=overrides or (), plugins=plugins or ())
 
 
 def _cut_captions(

@@ -13,14 +13,17 @@ from .._wording import counted
 from ._shared import (
     BAD_INPUT,
     ConfigArgument,
+    DecodeOption,
     PluginOption,
     SetOption,
+    decode_images,
     load,
     user_errors,
 )
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
+    from ..data.folder_report import Decode
     from ..memory import MemoryEstimate
     from ..training.preflight import RunEstimate
 
@@ -33,10 +36,13 @@ def validate(
     config: ConfigArgument,
     overrides: SetOption = None,
     plugins: PluginOption = None,
+    decode: DecodeOption = True,
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print errors and warnings by setting as JSON instead."
+            "--json",
+            help="Print errors and warnings by setting as JSON instead. Images are "
+            "not decoded.",
         ),
     ] = False,
 ) -> None:
@@ -48,7 +54,7 @@ def validate(
         from ..config import remarks
         from ..config.path_text import is_hub_name
 
-        found = _examine(settings)
+        found = _examine(settings, decode_images if decode else None)
         if found is not None:
             settings = found.config
         model = settings.base_model_name
@@ -66,7 +72,7 @@ def validate(
             _show(found)
 
 
-def _examine(settings: TrainConfig) -> RunEstimate | None:
+def _examine(settings: TrainConfig, decode: Decode | None = None) -> RunEstimate | None:
     """Check packages and hardware, and estimate the run if its inputs are set.
 
     A preset by itself is checked quickly, without torch.
@@ -82,7 +88,7 @@ def _examine(settings: TrainConfig) -> RunEstimate | None:
     if whole:
         from ..training.preflight import estimate_run
 
-        return estimate_run(settings)
+        return estimate_run(settings, decode)
     if needs_machine(settings):
         from ..training.backend import check_machine
 

@@ -118,10 +118,16 @@ def select_presets(
 def find_config(name: str | Path) -> Path:
     """Return the path of a config file or preset.
 
+    A folder is only returned if there is no preset of that name: the folder of a run
+    has the name of its preset.
+
     Raises:
         ConfigError: If neither a file nor a preset with this name exists.
     """
     path = expanded(name)
+    if os.path.isdir(path):
+        known = {preset.name: preset.path for preset in list_presets()}
+        return known.get(str(name), path)
     return path if os.path.exists(path) else find_preset(name)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .._exceptions import ConfigError
 from .._text import not_text, read_text
+from .file_kind import other_kind
 from .path_text import path_problem
 
 __all__ = ["read_json"]
@@ -20,6 +21,16 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: If the file does not exist, is not valid UTF-8 or JSON, contains a
             duplicate key, or does not contain an object.
     """
+    try:
+        return _read_object(path)
+    except ConfigError as error:
+        other = other_kind(path) if path_problem(str(path)) is None else None
+        if other is None:
+            raise
+        raise ConfigError(other) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     text = _read_text(path)
     try:
         data = json.loads(text, object_pairs_hook=_without_doubles)

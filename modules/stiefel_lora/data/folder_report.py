@@ -1,6 +1,6 @@
 """Report on the training images and their problems.
 
-This module does not import torch. Images are only decoded on request.
+This module does not import torch. Images are decoded by a function of the caller.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import collections
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,16 @@ from .color_profiles import profile_remarks
 from .duplicates import duplicates
 from .entry import Entry
 from .folder import CaptionedImage, refuse, scan_with_problems
-from .image_file import open_image
 from .sizes import upright_size
 from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
-__all__ = ["ScanReport", "report_on", "sizes_of"]
+__all__ = ["Decode", "ScanReport", "report_on", "sizes_of"]
+
+Decode = Callable[[Mapping[Path, Size]], Mapping[Path, str]]
+"""Function from the sizes of images to the reasons why some cannot be decoded."""
 
 # Maximum number of files in a message.
 _SHOWN = 3
@@ -152,13 +154,13 @@ class ScanReport:
         return [f"{path}: {'; '.join(found[path])}" for path in sorted(found)]
 
 
-def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
+def report_on(config: TrainConfig, decode: Decode | None = None) -> ScanReport:
     """Create a report on the training images.
 
     Args:
         config: configuration with the concepts and buckets.
-        decode: whether to decode all images, which detects truncated files, but is
-            slow.
+        decode: function that finds truncated images, see :mod:`.decode_check`. If
+            None, only headers are read.
 
     Raises:
         DataError: If no folder contains images.
@@ -167,7 +169,7 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
     if not scan.images:
         refuse(scan.problems)
     buckets = buckets_of(config)
-    sizes, broken = sizes_of(scan.images, buckets, decode=decode)
+    sizes, broken = sizes_of(scan.images, buckets, decode)
     good = [scan.images[number] for number in sizes]
     rates = rates_of(good)
     entries = [
@@ -202,9 +204,14 @@ def report_on(config: TrainConfig, *, decode: bool = False) -> ScanReport:
 
 
 def sizes_of(
-    images: Sequence[CaptionedImage], buckets: Buckets, *, decode: bool = False
+    images: Sequence[CaptionedImage], buckets: Buckets, decode: Decode | None = None
 ) -> tuple[dict[int, tuple[Size, tuple[Size, ...]]], dict[Path, str]]:
     """Read the sizes of images.
+
+    Args:
+        images: the images.
+        buckets: the buckets.
+        decode: as for :func:`report_on`.
 
     Returns:
         Sizes and buckets of usable images by index, and the reasons for skipping
@@ -214,21 +221,17 @@ def sizes_of(
     broken: dict[Path, str] = {}
     for number, image in enumerate(images):
         try:
-            sizes[number] = _sizes_of(image, buckets, decode)
+            size = upright_size(image.path)
+            own = buckets.sizes_for(size, image.concept.resolutions)
         except UnreadableImage as error:
             broken[image.path] = str(error)
-    return sizes, broken
-
-
-def _sizes_of(
-    image: CaptionedImage, buckets: Buckets, decode: bool
-) -> tuple[Size, tuple[Size, ...]]:
-    size = upright_size(image.path)
-    found = buckets.sizes_for(size, image.concept.resolutions)
-    if decode:
-        with open_image(image.path) as opened:
-            opened.load()
-    return size, found
+        else:
+            sizes[number] = size, own
+    if decode is not None:
+        broken |= decode({images[k].path: size for k, (size, _) in sizes.items()})
+        sizes = {k: v for k, v in sizes.items() if images[k].path not in broken}
+    order = {image.path: None for image in images}
+    return sizes, {path: broken[path] for path in order if path in broken}
 
 
 def _area(size: Size) -> int:

@@ -16,7 +16,7 @@ from .color_profiles import to_srgb
 from .image_file import open_image
 from .unreadable import UnreadableImage
 
-__all__ = ["crop_image", "cut_out", "to_gray", "whole_image"]
+__all__ = ["check_decoding", "crop_image", "cut_out", "to_gray", "whole_image"]
 
 
 def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
@@ -36,19 +36,28 @@ def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
             expected size.
     """
     with open_image(path) as image:
-        # Before decoding: a wrong header must not cost memory.
-        if image.size != augmentation.frame.original[::-1]:
-            _check_size(image.size, augmentation.frame.original)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        _check_size(upright.size, augmentation.frame.original)
+        whole = _decoded(image, augmentation.frame.original)
         # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
         # less than three times the size; its documentation calls the result nearly that
         # of resampling alone.
-        scaled = _on_white(to_srgb(upright)).resize(
+        scaled = whole.resize(
             augmentation.frame.scaled, Image.Resampling.LANCZOS, reducing_gap=3.0
         )
         return _colored(cut_out(scaled, augmentation), augmentation)
+
+
+def check_decoding(path: Path, size: tuple[int, int]) -> None:
+    """Decode an image as :func:`crop_image`, without resizing and cropping it.
+
+    Args:
+        path: image file.
+        size: upright width and height according to its header.
+
+    Raises:
+        UnreadableImage: As :func:`crop_image`.
+    """
+    with open_image(path) as image:
+        _decoded(image, size)
 
 
 def whole_image(path: Path, most_megapixels: float = MEGAPIXELS) -> Image.Image:
@@ -92,6 +101,17 @@ def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
         turned = np.asarray(hue) + np.uint8(round(augmentation.hue * 128) % 256)
         image = Image.merge("HSV", (Image.fromarray(turned), *others)).convert("RGB")
     return image
+
+
+def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Decode an opened image to RGB in sRGB, upright and on white."""
+    # Before decoding: a wrong header must not cost memory.
+    if image.size != size[::-1]:
+        _check_size(image.size, size)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    _check_size(upright.size, size)
+    return _on_white(to_srgb(upright))
 
 
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:

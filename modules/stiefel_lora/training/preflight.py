@@ -29,7 +29,7 @@ from ..data.buckets import buckets_of
 from ..data.color_profiles import profile_remarks
 from ..data.epoch_length import without_epochs
 from ..data.folder import Scan
-from ..data.folder_report import sizes_of
+from ..data.folder_report import Decode, sizes_of
 from ..data.long_captions import long_captions
 from ..data.split import scan_all
 from ..data.unreadable import check_some_readable
@@ -261,12 +261,17 @@ class RunEstimate:
     """Free disk space in bytes."""
 
 
-def estimate_run(config: TrainConfig) -> RunEstimate:
+def estimate_run(config: TrainConfig, decode: Decode | None = None) -> RunEstimate:
     """Run the checks of ``train``, and estimate GPU memory and disk space.
 
     Nothing is downloaded. If a model from the Hugging Face Hub has not been downloaded
     yet, its layers are not checked, and the estimates use the usual sizes of its
     family.
+
+    Args:
+        config: configuration of the run.
+        decode: function that finds truncated images, see :mod:`..data.decode_check`.
+            If None, only headers are read.
 
     Raises:
         InputError: If an input is invalid.
@@ -275,7 +280,11 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     if found.opened is not None:
         read_start(config, found.opened)
     train, validation_set, source = found.train, found.validation, found.source
-    left_out = (*_left_out(config, train), *_left_out(config, validation_set))
+    left_out = [
+        line
+        for images in (train, validation_set)
+        for line in _left_out(config, images, decode)
+    ]
     config = found.config
     remarks = [
         *([found.length] if found.length else []),
@@ -303,7 +312,7 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
         len(train.images),
         len(validation_set.images),
         train.without_caption,
-        left_out,
+        tuple(left_out),
         tuple(remarks),
         found.opened.count if found.opened else None,
         memory,
@@ -313,9 +322,9 @@ def estimate_run(config: TrainConfig) -> RunEstimate:
     )
 
 
-def _left_out(config: TrainConfig, scan: Scan) -> list[str]:
-    """Return the images that training would skip because their headers are invalid."""
-    _, broken = sizes_of(scan.images, buckets_of(config))
+def _left_out(config: TrainConfig, scan: Scan, decode: Decode | None) -> list[str]:
+    """Return the images that training would skip, with the reasons."""
+    _, broken = sizes_of(scan.images, buckets_of(config), decode)
     found = [f"{path} ({reason})" for path, reason in broken.items()]
     check_some_readable(len(scan.images), found)
     return found

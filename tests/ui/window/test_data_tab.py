@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from helpers.runs import make_images
 from helpers.tiny_tagger import make_tagger
 from stiefel_lora.ui.controllers.training_preview import trained_image
+from stiefel_lora.ui.views import data_tab
 from stiefel_lora.ui.views.bulk_edit_dialog import BulkEditDialog
 from stiefel_lora.ui.views.image_loading import scaled_image
 
 
 @pytest.fixture
-def open_data(open_window):
+def open_data(open_window, qtbot):
     """Open the window with a folder in the Data tab."""
 
     def open_(*folders: Path, **concept):
@@ -25,9 +27,15 @@ def open_data(open_window):
         window.document.set("resolution", 32)
         window.document.set("concepts", entries)
         window.examine()
+        wait_for_folder(qtbot, window.data)
         return window
 
     return open_
+
+
+def wait_for_folder(qtbot, data):
+    """Wait until the folder has been read in a thread."""
+    qtbot.waitUntil(lambda: data.message.text() != "Reading the folder…")
 
 
 def names(data):
@@ -159,17 +167,47 @@ def test_problems_are_shown_at_the_image_with_their_reason(open_data, qtbot, tmp
 def test_a_truncated_image_is_marked_though_its_header_is_sound(
     open_data, qtbot, tmp_path
 ):
-    folder = make_images(tmp_path / "p", count=1)
+    # So many that the last one is not visible, so that it has no thumbnail.
+    folder = make_images(tmp_path / "p", count=80)
     path = folder / "cut.jpg"
     noise = Image.effect_noise((256, 256), 90).convert("RGB")
     noise.save(path)
     path.write_bytes(path.read_bytes()[:4000])
     path.with_suffix(".txt").write_text("cut")
     data = open_data(folder).data
-    qtbot.waitUntil(lambda: text_of(data, 1) == "cut.jpg\nunreadable")
-    assert "truncated" in text_of(data, 1, Qt.ItemDataRole.ToolTipRole)
+    qtbot.waitUntil(lambda: text_of(data, 80) == "cut.jpg\nskipped")
+    assert path not in data.model._reasons
+    assert "truncated" in text_of(data, 80, Qt.ItemDataRole.ToolTipRole)
+    assert "cannot be read and is skipped: cut.jpg" in data.survey.summary.text()
+    assert "Decoding" not in data.survey.summary.text()
     data.filter.setCurrentText("With problems")
     assert names(data) == ["cut.jpg"]
+
+
+def test_folders_are_read_outside_of_the_gui_thread(
+    open_data, qtbot, tmp_path, monkeypatch
+):
+    threads = []
+
+    def noted(function):
+        def wrapper(*arguments):
+            threads.append(threading.get_ident())
+            return function(*arguments)
+
+        return wrapper
+
+    for name in ("open_shelf", "places_of"):
+        monkeypatch.setattr(data_tab, name, noted(getattr(data_tab, name)))
+    cats = make_images(tmp_path / "cats", count=1)
+    dogs = make_images(tmp_path / "dogs", count=2)
+    data = open_data(cats, dogs).data
+    # A problem of another folder is shown once that folder has been read.
+    data._go_to(dogs / "01.png")
+    assert names(data) == []
+    assert data.message.text() == "Reading the folder…"
+    qtbot.waitUntil(lambda: data._shown == dogs / "01.png")
+    assert len(threads) >= 4
+    assert threading.get_ident() not in threads
 
 
 def test_a_large_image_is_limited_by_the_setting_alone(open_data, qtbot, tmp_path):
@@ -195,6 +233,7 @@ def test_a_folder_is_switched_off_and_on(open_data, qtbot, tmp_path):
     window = open_data(cats, dogs)
     data = window.data
     data.folders.setCurrentIndex(1)
+    wait_for_folder(qtbot, data)
     assert data.used.isChecked()
     data.used.click()
     window.examine()
@@ -202,6 +241,7 @@ def test_a_folder_is_switched_off_and_on(open_data, qtbot, tmp_path):
     assert window.document.value("concepts") == entries
     assert data.folders.currentText() == "dogs  (off)"
     # The images are still shown.
+    wait_for_folder(qtbot, data)
     assert names(data) == ["00.png", "01.png"]
     assert not data.used.isChecked()
     qtbot.waitUntil(lambda: "1 image, 1 per epoch" in data.survey.summary.text())

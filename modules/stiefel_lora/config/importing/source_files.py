@@ -11,6 +11,7 @@ from typing import Any
 
 from ..._exceptions import ConfigError
 from ..._text import not_text, read_text
+from ..file_kind import other_kind
 from ..path_text import path_problem
 from ..plain import check_plain
 from ..reading import read_json
@@ -32,6 +33,18 @@ def source_text(path: Path) -> str:
     Raises:
         ConfigError: If it does not exist, is empty or not UTF-8.
     """
+    try:
+        return _source_text(path)
+    except ConfigError as error:
+        other = None
+        if path_problem(str(path)) is None:
+            other = other_kind(path, importing=True)
+        if other is None:
+            raise
+        raise ConfigError(other) from error
+
+
+def _source_text(path: Path) -> str:
     problem = path_problem(str(path))
     if problem:
         raise ConfigError(f"{str(path)!a} is not a path: it {problem}.")
@@ -76,8 +89,9 @@ def read_json_value(path: Path) -> Any:
     Raises:
         ConfigError: If the file cannot be read, or is not valid JSON.
     """
+    text = source_text(path)
     try:
-        return json.loads(source_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
             f"{path} is not valid JSON at line {error.lineno}, column {error.colno}: "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..._exceptions import ConfigError, DataError
 from ...config import TrainConfig
 from ...config.epochs import has_epochs
 from ...data import scan_all
+from ...data.decode_check import DecodeCheck
 from ...data.epoch_length import without_epochs
 from ...data.folder_report import ScanReport, report_on
 from .training_preview import TrainedImage, plan_in
@@ -43,6 +44,7 @@ class Survey:
         problems: problems with images and folders.
         images: readable images by bucket.
         aside: training images that validation_split uses for validation.
+        undecoded: number of images that were not decoded yet. They may be truncated.
     """
 
     summary: str = ""
@@ -50,17 +52,39 @@ class Survey:
     problems: list[Problem] = dataclasses.field(default_factory=list)
     images: dict[Size, list[TrainedImage]] = dataclasses.field(default_factory=dict)
     aside: frozenset[Path] = frozenset()
+    undecoded: int = 0
 
 
-def survey(config: TrainConfig) -> Survey:
-    """Survey the training images and the validation images."""
+def survey(
+    config: TrainConfig,
+    check: DecodeCheck | None = None,
+    tick: Callable[[], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Survey:
+    """Survey the training images and the validation images.
+
+    Args:
+        config: configuration with the images.
+        check: results of decoding images, which are added.
+        tick: function that is called after each decoded image. If None, images are not
+            decoded.
+        stopped: function that returns True to skip the remaining images.
+    """
     found, lines = Survey(), []
+    check = check or DecodeCheck()
+
+    def decode(sizes: Mapping[Path, tuple[int, int]]) -> dict[Path, str]:
+        if tick is not None:
+            check.check(sizes, tick, stopped)
+        found.undecoded += check.unknown(sizes)
+        return check.known(sizes)
+
     for key, title in (("concepts", ""), ("validation_concepts", "Validation: ")):
         concepts = getattr(config, key)
         if not concepts:
             continue
         try:
-            report = report_on(config.model_copy(update={"concepts": concepts}))
+            report = report_on(config.model_copy(update={"concepts": concepts}), decode)
         except DataError as error:
             found.problems.append(Problem(concepts[0].path, str(error)))
             lines.append(title + str(error))

@@ -44,6 +44,7 @@ _NOTHING = (
     "Add an image folder on the left, or drop one here, to show its images and "
     "captions."
 )
+_READING = "Reading the folder…"
 # Settings on which the survey depends, in addition to folders and buckets.
 _SURVEYED = (
     "batch_size",
@@ -84,12 +85,12 @@ class DataTab(QSplitter):
         self.filter = Combo()
         self.filter.addItems([_ALL, _PROBLEMS, _BARE])
         self.filter.setAccessibleName("Images to show")
-        self.filter.currentIndexChanged.connect(self._filter)
+        self.filter.currentIndexChanged.connect(self._list_images)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search names and captions")
         self.search.setAccessibleName("Search names and captions")
         self.search.setClearButtonEnabled(True)
-        self.search.textChanged.connect(self._filter)
+        self.search.textChanged.connect(self._list_images)
         self.model = ThumbnailModel(self)
         self.list = thumbnail_view(self.model)
         self.list.setSelectionMode(QListView.SelectionMode.ExtendedSelection)
@@ -117,6 +118,8 @@ class DataTab(QSplitter):
         self._concepts: list[Concept] = []
         self._shelf = Shelf()
         self._wanted: Path | None = None
+        self._goal: Path | None = None
+        self._rows_left: list[int] = []
         self._aside: frozenset[Path] = frozenset()
         self._watcher = FolderWatcher(self)
         self._watcher.changed.connect(self._refresh)
@@ -206,10 +209,22 @@ class DataTab(QSplitter):
         concept = self._concept()
         self.used.setEnabled(concept is not None)
         self.used.setChecked(concept is not None and concept.enabled)
-        self._shelf = open_shelf(concept) if concept else Shelf(message=_NOTHING)
+        self._shelf = Shelf(message=_READING if concept else _NOTHING)
         self.editor.show_image(None)
         self._list_images()
-        self._watch()
+        if concept is None:
+            self._watch([])
+        else:
+            self._read(concept)
+
+    def _read(self, concept: Concept) -> None:
+        """Read a folder in a thread, since thousands of files take seconds."""
+        concepts = [*self._concepts]
+
+        def read() -> tuple[Shelf, list[Path]]:
+            return open_shelf(concept), places_of(concepts)
+
+        self._reader.start_instead(concept, read)
 
     def _enable(self, on: bool) -> None:
         place = self.folders.currentIndex()
@@ -234,23 +249,24 @@ class DataTab(QSplitter):
 
     # Changes on disk -----------------------------------------------------------------
 
-    def _watch(self) -> None:
+    def _watch(self, places: list[Path]) -> None:
         images = list(self._shelf.captions)
         concept = self._concept()
         extension = concept.caption_extension if concept else TEXT
         texts = [image.with_suffix(extension) for image in images]
         # The files that are edited most come first: the number of watches is limited.
-        self._watcher.watch(places_of(self._concepts), [*texts, *images])
+        self._watcher.watch(places, [*texts, *images])
 
     def _refresh(self) -> None:
         concept = self._concept()
         if concept is not None:
-            self._reader.start_instead(concept, functools.partial(open_shelf, concept))
+            self._read(concept)
         self._survey_timer.start()
 
-    def _refreshed(self, concept: Concept, shelf: Shelf) -> None:
+    def _refreshed(self, concept: Concept, found: tuple[Shelf, list[Path]]) -> None:
         if concept != self._concept():
             return
+        shelf, places = found
         before, self._shelf = self._shelf, shelf
         changed = [
             path
@@ -266,7 +282,8 @@ class DataTab(QSplitter):
         if self._shown is not None:
             self.editor.look_again(shelf.captions.get(self._shown, ""))
             self._show_training()
-        self._watch()
+        self._watch(places)
+        self._seek()
 
     def _survey(self) -> None:
         if self._config is not None:
@@ -277,7 +294,8 @@ class DataTab(QSplitter):
     def _list_images(self) -> None:
         """Show the images that pass the filter, and keep the selection."""
         shelf = self._shelf
-        tone = ERROR if self._concepts and shelf.message else QUIET
+        is_error = shelf.message not in ("", _NOTHING, _READING)
+        tone = ERROR if is_error else QUIET
         paths = [path for path in shelf.captions if self._passes(path)]
         if paths != self.model.paths:
             position = self.list.verticalScrollBar().value()
@@ -301,7 +319,7 @@ class DataTab(QSplitter):
         """Select an image, or the first one if it is not shown."""
         row = None if path is None else self.model.row_of(path)
         if row is None and not self.model.paths:
-            self._leave()
+            self.editor.save_anyway()
             self.editor.show_image(None)
             return
         self.list.setCurrentIndex(self.model.index(row or 0))
@@ -316,14 +334,11 @@ class DataTab(QSplitter):
         wanted = self.search.text().strip().casefold()
         return wanted in f"{path.name}\n{caption}".casefold()
 
-    def _filter(self) -> None:
-        self._list_images()
-
     def _show_image(self, index: QModelIndex, _before: QModelIndex) -> None:
         path = self.model.paths[index.row()] if index.isValid() else None
         if path is not None and path == self._shown:
             return
-        self._leave()
+        self.editor.save_anyway()
         if path is None:
             self.editor.show_image(None)
         else:
@@ -346,13 +361,9 @@ class DataTab(QSplitter):
             trained = False
         self.training.show_image(image, config, trained)
 
-    def _leave(self) -> None:
-        """Save the caption before another image is shown."""
-        self.editor.save_anyway()
-
     def _editable(self) -> EditableCaptions:
         """Return the captions for an edit, with the text that is being typed."""
-        self._leave()
+        self.editor.save_anyway()
         shelf, concept, config = self._shelf, self._concept(), self._config
         # A caption that cannot be read must not be replaced.
         captions = {
@@ -383,7 +394,7 @@ class DataTab(QSplitter):
         """Show captions that were edited together."""
         concept = self._concept()
         if concept is not None:
-            self._refreshed(concept, open_shelf(concept))
+            self._refreshed(concept, (open_shelf(concept), places_of(self._concepts)))
         self._survey_timer.start()
         self.tools.allow(bool(self._shelf.captions) and not self._shelf.locked)
         self.say(text)
@@ -416,14 +427,24 @@ class DataTab(QSplitter):
             self._list_images()
 
     def _go_to(self, path: Path) -> None:
-        """Show the image that has a problem."""
-        if path not in self._shelf.captions:
-            for row in range(self.folders.count()):
-                folder = Path(self.folders.itemData(row))
-                if path.is_relative_to(folder):
-                    self.folders.setCurrentIndex(row)
-                if path in self._shelf.captions:
-                    break
+        """Show the image that has a problem, once its folder has been read."""
+        self._goal = path
+        self._rows_left = [
+            row
+            for row in range(self.folders.count())
+            if row != self.folders.currentIndex()
+            and path.is_relative_to(Path(self.folders.itemData(row)))
+        ]
+        self._seek()
+
+    def _seek(self) -> None:
+        path = self._goal
+        if path is None or self._shelf.message == _READING:
+            return
+        if path not in self._shelf.captions and self._rows_left:
+            self.folders.setCurrentIndex(self._rows_left.pop(0))
+            return
+        self._goal = None
         if path not in self._shelf.captions:
             return
         if not self._passes(path):

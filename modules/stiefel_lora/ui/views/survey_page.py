@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import (
     QHeaderView,
@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from ...config import TrainConfig
+from ...data.decode_check import DecodeCheck
 from ..controllers.survey import Survey, survey
 from ..controllers.training_preview import TrainedImage
 from .image_loading import Loaded, load_crop
@@ -29,6 +30,7 @@ from .worker_thread import Background
 
 __all__ = ["SurveyPage"]
 
+_PROGRESS_MS = 500
 _HEADINGS = ("Size", "Images", "")
 _PATH = Qt.ItemDataRole.UserRole
 # Maximum number of problems in the list.
@@ -84,24 +86,42 @@ class SurveyPage(QWidget):
         self._thread.done.connect(self._arrived)
         self._turn = 0
         self._found = Survey()
+        self._check = DecodeCheck()
+        self._decoded = self._total = 0
+        self._config: TrainConfig | None = None
+        self._progress = QTimer(self, interval=_PROGRESS_MS)
+        self._progress.timeout.connect(self._show_summary)
 
     def look(self, config: TrainConfig) -> None:
-        """Start a survey of the images in a thread. An earlier survey is stopped."""
+        """Start a survey of the images in a thread. An earlier survey is stopped.
+
+        A first survey only reads headers. If there are images that have not been
+        decoded yet, a second one decodes them.
+        """
         self._turn += 1
+        self._config = config
+        self._progress.stop()
         self.summary.setText("Scanning images…")
-        self._thread.start_instead(self._turn, functools.partial(survey, config))
+        self._thread.start_instead(
+            self._turn, functools.partial(survey, config, self._check)
+        )
 
     def finish(self) -> None:
         """Stop the thread."""
         self._turn += 1
+        self._progress.stop()
         self._thread.finish()
         self.crops.wait()
 
     def _arrived(self, turn: int, found: Survey) -> None:
         if turn != self._turn:
             return
-        self.summary.setText(found.summary)
         self._found = found
+        if found.undecoded:
+            self._decode(turn)
+        else:
+            self._progress.stop()
+        self._show_summary()
         self._show_buckets(found)
         self.problems.clear()
         for problem in found.problems[:_MOST_PROBLEMS]:
@@ -113,6 +133,30 @@ class SurveyPage(QWidget):
         if rest > 0:
             self.problems.addItem(f"and {rest} more")
         self.surveyed.emit(found)
+
+    def _decode(self, turn: int) -> None:
+        """Start a survey that decodes the images, until there is another survey."""
+        assert self._config is not None
+        self._decoded, self._total = 0, self._found.undecoded
+
+        def tick() -> None:
+            self._decoded += 1
+
+        def stopped() -> bool:
+            return turn != self._turn
+
+        work = functools.partial(survey, self._config, self._check, tick, stopped)
+        self._thread.start_instead(turn, work)
+        self._progress.start()
+
+    def _show_summary(self) -> None:
+        lines = [self._found.summary]
+        if self._found.undecoded:
+            lines.append(
+                f"Decoding images to find truncated files: {self._decoded} of "
+                f"{self._total}."
+            )
+        self.summary.setText("\n".join(lines))
 
     def _show_buckets(self, found: Survey) -> None:
         most = max(found.buckets.values(), default=1)
