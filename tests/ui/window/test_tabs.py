@@ -18,7 +18,7 @@ def test_images_and_captions_are_shown_and_captions_saved(open_window, qtbot, tm
     window.examine()
     data = window.data
     assert data.folders.currentText() == "katzen 猫"
-    assert len(data.model.paths) == 4
+    qtbot.waitUntil(lambda: len(data.model.paths) == 4)
     assert data.caption.toPlainText() == "thing 0"
     data.caption.selectAll()
     qtbot.keyClicks(data.caption, "a small cat")
