@@ -257,7 +257,13 @@ def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
         json.dumps([cats, reserved]), encoding="utf-8"
     )
     samples = [
-        {"prompt": "a cat", "diffusion_steps": 20, "cfg_scale": 7, "width": 512},
+        {
+            "prompt": "a cat",
+            "diffusion_steps": 20,
+            "cfg_scale": 7,
+            "width": 512,
+            "noise_scheduler": "DPMPP_KARRAS",
+        },
         {"prompt": "off", "enabled": False},
     ]
     path = tmp_path / "training_presets" / "#my.json"
@@ -285,7 +291,14 @@ def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
     ]
     assert found.data["validation_concepts"][0]["path"] == "val"
     assert found.data["samples"] == [
-        {"prompt": "a cat", "seed": 42, "steps": 20, "guidance": 7, "width": 512}
+        {
+            "prompt": "a cat",
+            "seed": 42,
+            "steps": 20,
+            "guidance": 7,
+            "width": 512,
+            "sampler": "dpmpp_2m_karras",
+        }
     ]
     assert "concepts.0.name" in [entry.key for entry in found.report.entries]
 

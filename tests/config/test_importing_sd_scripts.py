@@ -240,13 +240,15 @@ def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> N
         encoding="utf-8",
     )
     (tmp_path / "prompts.txt").write_text(
-        "# comment\na cat --w 512 --h 768 --d 1 --s 20 --l 6.5 --n blurry, low\n",
+        "# comment\na cat --w 512 --h 768 --d 1 --s 20 --l 6.5 --n blurry, low\n"
+        "a dog --ss k_euler_a\n",
         encoding="utf-8",
     )
     found = _toml(
         tmp_path,
         '[x]\npretrained_model_name_or_path = "a/sdxl.safetensors"\n'
-        'dataset_config = "data.toml"\nsample_prompts = "prompts.txt"\n',
+        'dataset_config = "data.toml"\nsample_prompts = "prompts.txt"\n'
+        'sample_sampler = "dpmsolver++"\n',
     )
     assert found.data["concepts"] == [{"path": "cats"}]
     assert found.data["samples"] == [
@@ -258,7 +260,9 @@ def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> N
             "guidance": 6.5,
             "width": 512,
             "height": 768,
-        }
+            "sampler": "dpmpp_2m",
+        },
+        {"prompt": "a dog", "sampler": "euler_a"},
     ]
     gone = _toml(tmp_path, 'network_dim = 4\ndataset_config = "gone.toml"\n', "b.toml")
     assert "dataset_config" in [entry.key for entry in gone.report.differences]

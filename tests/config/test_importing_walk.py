@@ -40,7 +40,14 @@ VALUES = st.one_of(
     st.lists(st.one_of(st.integers(0, 9), st.text(max_size=3)), max_size=2),
     st.dictionaries(st.sampled_from(["a", "train", "path"]), st.booleans(), max_size=2),
 )
-PARTS = ("datasets", "general", "sample_prompts", "network_args", "optimizer_args")
+PARTS = (
+    "datasets",
+    "general",
+    "sample_prompts",
+    "sample_sampler",
+    "network_args",
+    "optimizer_args",
+)
 
 
 def names(program: str) -> list[str]:

@@ -80,6 +80,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         {**FLUX, "samples": [{"prompt": "a", "negative_prompt": "b"}]},
         "samples.0.negative_prompt",
     ),
+    (
+        {**FLUX, "samples": [{"prompt": "a", "sampler": "ddim"}]},
+        "samples.0.sampler",
+    ),
     ({"text_encoder_2_sequence_length": 77}, "text_encoder_2_sequence_length"),
     ({**FLUX, "text_encoder_layer_skip": 1}, "text_encoder_layer_skip"),
     (
@@ -206,6 +210,7 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
     with_objects = {
         "_optimizer_options_have_an_effect",
         "_negative_prompts_are_read",
+        "_a_flow_has_one_sampler",
     }
     assert broken | with_objects == {rule.__name__ for rule in RULES}
 

@@ -50,6 +50,7 @@ _SHAPES = (
 )
 _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_learned"
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
+_SAMPLING = f"{_TRAINING}lora_sampling.py::test_"
 _SCHEDULE = f"{_TRAINING}schedule.py::"
 _RATES = f"{_TRAINING}rate_pattern.py::"
 _ZERO = "tests/families/test_zero_terminal_snr.py::"
@@ -563,6 +564,33 @@ OFF = (
         "training.logging.monitor.Monitor.sample",
         Returns(),
         (f"{_TRAINING}train_run.py::test_grid_shows_samples_before_and_after",),
+    ),
+    Off(
+        "samplers by name",
+        "families.samplers.with_sampler",
+        Given("name", "None"),
+        (f"{_SAMPLING}the_own_sampler_of_the_model_is_the_default",),
+    ),
+    Off(
+        "images from LoRA files without training",
+        "training.lora_sampling._add",
+        Returns(),
+        (
+            f"{_SAMPLING}images_are_those_of_the_training",
+            f"{_SAMPLING}a_grid_of_files_and_weights",
+        ),
+    ),
+    Off(
+        "images from LoRA files without training",
+        "training.lora_sampling.Applied.at",
+        Given("factor", "1"),
+        (f"{_SAMPLING}files_together_are_their_sum",),
+    ),
+    Off(
+        "settings in samples for A1111 and Forge",
+        "training.png_parameters.png_parameters",
+        Returns('""'),
+        (f"{_SAMPLING}settings_are_stored_as_forge_reads_them",),
     ),
     Off(
         "validation loss",

@@ -17,7 +17,8 @@ from stiefel_lora.runs.run_folder import create_run_folder, existing_run_folders
 from stiefel_lora.training import RunFolder, read_events, send_command
 from stiefel_lora.training.checkpointing.identity import changed_settings
 from stiefel_lora.training.finite import check_blocks, check_finite
-from stiefel_lora.training.samples import before_after_grid, unique_titles
+from stiefel_lora.training.image_grid import image_grid
+from stiefel_lora.training.samples import unique_titles
 
 
 def test_events_are_lines_of_json(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_samples_of_one_prompt_have_a_title_each(
 def test_grid_enlarges_small_images_by_whole_numbers(side: int) -> None:
     red, blue = (Image.new("RGB", (side, side), c) for c in ("red", "blue"))
     caption = "a very long caption that has to be broken into several lines somehow"
-    grid = before_after_grid([caption, "b"], [red, red], [blue, blue])
+    grid = image_grid([caption, "b"], ["before", "after"], [[red, red], [blue, blue]])
     scale = max(1, -(-160 // side))
     colors = {color: count for count, color in grid.getcolors(1 << 24)}
     assert colors[255, 0, 0] == colors[0, 0, 255] == 2 * (side * scale) ** 2

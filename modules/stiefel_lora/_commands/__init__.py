@@ -23,6 +23,7 @@ from .import_config import import_config
 from .lora import app as lora
 from .new import new
 from .queue import app as queue
+from .sample import sample
 from .scan import scan
 from .study import study
 from .tell import tell
@@ -48,6 +49,7 @@ app.command(cls=OptionalValue)(train)
 app.command()(validate)
 app.command()(scan)
 app.command()(caption)
+app.command()(sample)
 app.command()(ui)
 app.command()(batch)
 app.command()(study)

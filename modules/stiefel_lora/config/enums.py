@@ -17,6 +17,7 @@ __all__ = [
     "ModelType",
     "OutputFormat",
     "PredictionType",
+    "SamplerName",
     "TimestepDistribution",
     "WeightDType",
 ]
@@ -31,6 +32,21 @@ LearningRateScheduler = Literal[
 LoraInit = Literal["auto", "loi", "stella"]
 LossWeight = Literal["constant", "min_snr_gamma", "debiased_estimation", "sigma"]
 OutputFormat = Literal["kohya", "peft"]
+SamplerName = Literal[
+    "ddim",
+    "ddpm",
+    "dpm_2",
+    "dpm_2_a",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_2m_sde",
+    "dpmpp_2m_sde_karras",
+    "euler",
+    "euler_a",
+    "heun",
+    "pndm",
+    "unipc",
+]
 TimestepDistribution = Literal[
     "uniform",
     "logit_normal",

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ._base import Count, Number, Seed, StrictModel, Text, setting
+from .enums import SamplerName
 from .violation import Violation
 
 __all__ = ["Sample", "Side", "Sides", "listed_twice"]
@@ -56,3 +57,8 @@ class Sample(StrictModel):
         None, label="Height", unset_means="the training resolution"
     )
     """Height of the image in pixels. Must be a multiple of 8."""
+
+    sampler: SamplerName | None = setting(
+        None, label="Sampler", unset_means="the one of the base model"
+    )
+    """Sampler, by its name in ComfyUI. FLUX only supports euler."""

@@ -8,7 +8,10 @@ from ..families.catalogue import listed, records
 from .resolved import Settings
 from .violation import Violation
 
-__all__ = ["CLIP_SETTINGS", "FAMILY_RULES"]
+__all__ = ["CLIP_SETTINGS", "FAMILY_RULES", "FLOW_SAMPLER"]
+
+FLOW_SAMPLER = "euler"
+"""The only sampler of flow models."""
 
 CLIP_SETTINGS = {
     "text_encoder_layer_skip": 0,
@@ -55,6 +58,20 @@ def _negative_prompts_are_read(config: Settings) -> Violation | None:
                 f"samples.{number}.negative_prompt",
                 f"has no effect for {config.family.label}, which does not use a "
                 "negative prompt",
+                "Remove it",
+            )
+    return None
+
+
+def _a_flow_has_one_sampler(config: Settings) -> Violation | None:
+    if not config.family.predicts_flow:
+        return None
+    for number, sample in enumerate(config.samples):
+        if sample.sampler not in (None, FLOW_SAMPLER):
+            return Violation(
+                f"samples.{number}.sampler",
+                f"must be {FLOW_SAMPLER} for {config.family.label}, which is a flow "
+                f"model, but got {sample.sampler}",
                 "Remove it",
             )
     return None
@@ -124,6 +141,7 @@ def _zero_snr_needs_a_velocity(config: Settings) -> Violation | None:
 FAMILY_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _sides_are_whole_patches,
     _negative_prompts_are_read,
+    _a_flow_has_one_sampler,
     _a_length_has_its_t5,
     _clip_settings_have_their_clip,
     _a_flow_has_one_prediction,

@@ -15,6 +15,7 @@ from ..checkpoints.source import ModelSource
 from ..data.framing import Frame
 from .latents import decode_latents, encode_latents, image_of
 from .protocol import SampleRequest, evaluating
+from .samplers import sampler_of, with_sampler
 from .text_training import TrainableText
 
 __all__ = ["StockFamily"]
@@ -58,6 +59,7 @@ class StockFamily(TrainableText):
             text, str(weight_dtype), *text_settings
         )
         self.image_fingerprint = source.fingerprint(("vae",))
+        self.own_sampler = sampler_of(source.config("scheduler")["_class_name"])
         self._schedule = self._training_schedule()
         self._vae: Any = None
 
@@ -155,7 +157,8 @@ class StockFamily(TrainableText):
         vae = self._vae_on_device()
         prompts = self._prompts(request)
         own = {self.component: self.denoiser}
-        pipeline = self._pipeline(vae=vae, scheduler=self._sampling_schedule(), **own)
+        schedule = with_sampler(self._sampling_schedule(), request.sampler)
+        pipeline = self._pipeline(vae=vae, scheduler=schedule, **own)
         pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad(), evaluating(self.denoiser):
             found: Any = pipeline(

@@ -52,6 +52,8 @@ class SampleRequest:
     guidance: float
     width: int
     height: int
+    sampler: str | None = None
+    """Name of the sampler. None for the one of the model."""
 
 
 class Family(Protocol):
@@ -81,6 +83,9 @@ class Family(Protocol):
 
     prediction_type: str
     """Prediction type: ``epsilon``, ``v_prediction`` or ``flow``."""
+
+    own_sampler: str
+    """Name of the sampler of the model."""
 
     text_models: ClassVar[Mapping[str, Any]]
     """Classes of the text encoders, by component name."""

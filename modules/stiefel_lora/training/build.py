@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,15 +84,7 @@ def build_state(
     # Validation images that are never used are not encoded.
     scan = inputs.validation if config.validate_every else scan_concepts(())
     validation = _encode("Encoding validation images", scan, family, store, plan)
-    sampler = Sampler(
-        config.resolved_samples,
-        family,
-        store,
-        config.resolution,
-        folder.samples,
-        encodes_text=frozen_text,
-        weighted=config.sample_prompt_weights,
-    )
+    sampler = _make_sampler(config, family, store, folder, encodes_text=frozen_text)
     model = _load_denoiser(config, family)
     add_lora(
         model,
@@ -131,6 +124,26 @@ def build_state(
     if config.compile:
         compile_blocks(state.denoiser)
     return state
+
+
+def _make_sampler(
+    config: TrainConfig,
+    family: Family,
+    store: TensorStore,
+    folder: RunFolder,
+    *,
+    encodes_text: bool,
+) -> Sampler:
+    return Sampler(
+        config.resolved_samples,
+        family,
+        store,
+        config.resolution,
+        folder.samples,
+        encodes_text=encodes_text,
+        weighted=config.sample_prompt_weights,
+        model_name=Path(config.base_model_name or "").name,
+    )
 
 
 def _load_denoiser(config: TrainConfig, family: Family) -> nn.Module:

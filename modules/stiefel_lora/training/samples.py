@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .._exceptions import OutputError
 from .._prompt_weights import parse_weights
 from ..data.prepare import encode_caption
 from ..families.protocol import Family, SampleRequest
+from .image_grid import image_grid
+from .png_parameters import png_parameters
 
 if TYPE_CHECKING:
     from ..checkpoints.tokens import Caption
     from ..config import Sample
     from ..data.tensor_store import TensorStore
 
-__all__ = ["Sampler", "before_after_grid", "unique_titles"]
-
-_MARGIN = 8
-# Small images (those of the demo have 64 px) are enlarged to make room for captions.
-_SHOWN_SIDE = 160
+__all__ = [
+    "Sampler",
+    "prompt_with_weights",
+    "sample_request",
+    "save_image",
+    "unique_titles",
+]
 
 
 class Sampler:
@@ -40,6 +44,7 @@ class Sampler:
         encodes_text: whether to encode prompts in advance. False if all text encoders
             are trained.
         weighted: whether prompts contain weights such as ``(word:1.2)``.
+        model_name: name of the base model, for the metadata of the images.
     """
 
     def __init__(
@@ -52,8 +57,10 @@ class Sampler:
         *,
         encodes_text: bool = True,
         weighted: bool = False,
+        model_name: str = "",
     ) -> None:
         self._family = family
+        self._model_name = model_name
         self._folder = folder
         self._resolution = resolution
         self._samples = samples
@@ -76,11 +83,7 @@ class Sampler:
         return self._family.encode_caption(self._read(text), self._known.get(text))
 
     def _read(self, text: str) -> Caption:
-        """Return a prompt with its weights, if they are used and there are some."""
-        if not self._weighted:
-            return text
-        prompt = parse_weights(text)
-        return prompt if prompt.is_weighted else str(prompt)
+        return prompt_with_weights(text) if self._weighted else text
 
     def make(self, step: int) -> list[Path]:
         """Generate and save all samples with the current weights.
@@ -90,13 +93,23 @@ class Sampler:
         """
         paths = []
         for index, sample in enumerate(self._samples):
-            request = _request(sample, self._encoded, self._resolution)
+            request = sample_request(sample, self._encoded, self._resolution)
             path = self._folder / f"step-{step:06d}-{index}.png"
-            _save(self._family.sample(request), path)
+            save_image(self._family.sample(request), path, self._text(sample, request))
             paths.append(path)
         # A sample may have loaded the VAE, which training does not need.
         self._family.release_encoders()
         return paths
+
+    def _text(self, sample: Sample, request: SampleRequest) -> str:
+        return png_parameters(
+            sample.prompt,
+            sample.negative_prompt,
+            request,
+            sampler=request.sampler or self._family.own_sampler,
+            model=self._model_name,
+            distilled=not self._family.facts.record.negative_prompts,
+        )
 
     def grid(self, before: int, after: int) -> Path | None:
         """Save the samples of two steps side by side as ``before_after.png``.
@@ -112,7 +125,7 @@ class Sampler:
             "before" if before == 0 else f"step {before}",
             f"after {after} steps",
         )
-        _save(before_after_grid(self.prompts, first, last, headings), path)
+        save_image(image_grid(self.prompts, headings, (first, last)), path)
         return path
 
     def _images_of(self, step: int) -> list[Image.Image]:
@@ -122,44 +135,10 @@ class Sampler:
         return [Image.open(path).convert("RGB") for path in paths]
 
 
-def before_after_grid(
-    captions: Sequence[str],
-    before: Sequence[Image.Image],
-    after: Sequence[Image.Image],
-    headings: tuple[str, str] = ("before", "after"),
-) -> Image.Image:
-    """Create an image with two rows of samples and their captions."""
-    scale = max(1, -(-_SHOWN_SIDE // max(image.width for image in before)))
-    sizes = [(p.width * scale, p.height * scale) for p in before]
-    font = ImageFont.load_default(13)
-    letter = font.getlength("n")
-    wrapped = [
-        textwrap.fill(caption, max(6, int(width / letter)), max_lines=3)
-        for caption, (width, _) in zip(captions, sizes, strict=True)
-    ]
-    left = int(max(font.getlength(heading) for heading in headings)) + 2 * _MARGIN
-    top = 3 * 17 + _MARGIN
-    height = max(height for _, height in sizes)
-    sheet = Image.new(
-        "RGB",
-        (
-            left + sum(width + _MARGIN for width, _ in sizes),
-            top + 2 * (height + _MARGIN),
-        ),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    for row, heading in enumerate(headings):
-        middle = top + row * (height + _MARGIN) + height // 2
-        draw.text((_MARGIN, middle), heading, fill="black", font=font, anchor="lm")
-    x = left
-    for column, (caption, size) in enumerate(zip(wrapped, sizes, strict=True)):
-        draw.multiline_text((x, _MARGIN // 2), caption, fill="black", font=font)
-        for row, images in enumerate((before, after)):
-            shown = images[column].resize(size, Image.Resampling.NEAREST)
-            sheet.paste(shown, (x, top + row * (height + _MARGIN)))
-        x += size[0] + _MARGIN
-    return sheet
+def prompt_with_weights(text: str) -> Caption:
+    """Return a prompt with its weights, or as a text if there are none."""
+    prompt = parse_weights(text)
+    return prompt if prompt.is_weighted else str(prompt)
 
 
 def unique_titles(texts: Sequence[str]) -> list[str]:
@@ -184,9 +163,16 @@ def _encode(text: Caption, family: Family, store: TensorStore) -> dict[str, Tens
     return found
 
 
-def _request(
+def sample_request(
     sample: Sample, encode: Callable[[str], dict[str, Tensor]], resolution: int
 ) -> SampleRequest:
+    """Create the request of a sample with encoded prompts.
+
+    Args:
+        sample: settings of the sample.
+        encode: function that encodes a prompt.
+        resolution: default width and height in pixels.
+    """
     positive = encode(sample.prompt)
     negative = encode(sample.negative_prompt) if sample.negative_prompt else None
     return SampleRequest(
@@ -197,14 +183,23 @@ def _request(
         guidance=sample.guidance,
         width=sample.width or resolution,
         height=sample.height or resolution,
+        sampler=sample.sampler,
     )
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path, parameters: str = "") -> None:
+    """Save a PNG, with the text that A1111, Forge and ComfyUI read as parameters.
+
+    Raises:
+        OutputError: If the file is not writable.
+    """
+    info = PngInfo()
+    if parameters:
+        info.add_text("parameters", parameters)
     # Pillow derives the format from the suffix, so it must stay .png.
     temporary = path.with_name(f".{path.name}")
     try:
-        image.save(temporary)
+        image.save(temporary, pnginfo=info)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(

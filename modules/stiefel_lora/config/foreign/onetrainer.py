@@ -96,7 +96,7 @@ WITHOUT = {
     "optimizer contains the options of one optimizer, and each optimizer has its "
     "own defaults": ("optimizer_defaults"),
     why.SAMPLER: """
-        force_last_timestep noise_scheduler sample_image_format
+        force_last_timestep sample_image_format
         transformer_attention_mask
     """,
     why.AT_START: ("sample_skip_first"),

@@ -76,6 +76,7 @@ KEYS = {
     "sample_every_n_epochs": "sample_every",
     "sample_every_n_steps": "sample_every",
     "sample_prompts": "samples",
+    "sample_sampler": "samples.sampler",
     "save_every_n_epochs": "checkpoint_every",
     "save_every_n_steps": "checkpoint_every",
     "save_last_n_epochs": "keep_checkpoints",
@@ -171,7 +172,6 @@ WITHOUT = {
         save_state_to_huggingface
     """,
     why.AT_START: ("sample_at_first"),
-    why.SAMPLER: "sample_sampler",
     why.SNAPSHOTS: "save_n_epoch_ratio save_state_on_train_end use_safetensors",
     "the whole validation set is measured with the same noise every time": (
         "max_validation_steps"

@@ -15,6 +15,7 @@ from .key_rules import Rule, Scope, without_counterpart
 from .key_walk import apply, walk
 from .lean_result import Imported, finished, nested
 from .sample_files import samples_in
+from .sampler_names import sampler_rule
 from .sd_data import (
     DATASET,
     DATASET_DEFAULTS,
@@ -35,7 +36,7 @@ from .source_files import near, read_source
 
 __all__ = ["ROOT_RULES", "from_sd_scripts", "is_sd_scripts"]
 
-_PARTS = ("datasets", "general", "launcher", "sample_prompts")
+_PARTS = ("datasets", "general", "launcher", "sample_prompts", "sample_sampler")
 
 ROOT_RULES: dict[str, Rule] = {
     **without_counterpart(sd_scripts.WITHOUT, but=("network_args",)),
@@ -91,6 +92,9 @@ def from_sd_scripts(
         entry, settings = samples_in(parts["sample_prompts"], folder, found)
         entries.append(entry)
         data |= settings
+    if "sample_sampler" in parts:
+        entry = _sampler(parts["sample_sampler"], found, data.get("samples", []))
+        entries.append(entry)
     result = nested({key: value for key, value in data.items() if key[0] != "_"})
     result["concepts"] = _concepts(options, parts, found, data)
     result = _completed(result, data)
@@ -99,6 +103,15 @@ def from_sd_scripts(
     return finished(
         {"model_type": found, **result}, entries + (extra or []), name, notes
     )
+
+
+def _sampler(value: Any, family: str, samples: list[dict[str, Any]]) -> Entry:
+    """Set the sampler of the samples that do not name one."""
+    found = sampler_rule(Scope({}, {}, family), value)
+    for sample in samples:
+        sample.update({**found.sets, **sample})
+    sets = tuple(found.sets.items())
+    return Entry("sample_sampler", value, found.outcome, sets, found.note)
 
 
 def _complete(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..foreign import reasons as why
 from .key_rules import Result, Rule, Scope, ignore, left, take, took, turned
+from .sampler_names import sampler_rule
 
 __all__ = ["CONCEPT", "CONCEPT_DEFAULTS", "SAMPLE", "SAMPLE_DEFAULTS"]
 
@@ -193,7 +194,6 @@ _OTHER_SAMPLER = (
     "frames",
     "length",
     "mask_image_path",
-    "noise_scheduler",
     "sample_inpainting",
     "text_encoder_1_layer_skip",
     "text_encoder_1_sequence_length",
@@ -225,6 +225,7 @@ SAMPLE: dict[str, Rule] = {
     "enabled": _on,
     "height": take("height", int),
     "negative_prompt": _negative,
+    "noise_scheduler": sampler_rule,
     "prompt": take("prompt", str),
     "random_seed": ignore("the same seed is always used", matters=False),
     "seed": take("seed", int),

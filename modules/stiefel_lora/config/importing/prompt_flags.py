@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["read_prompt", "read_prompts"]
+from .sampler_names import sampler_called
+
+__all__ = ["FLAGS", "read_prompt", "read_prompts"]
 
 _FLAGS = {
     "w": ("width", int),
@@ -14,8 +16,12 @@ _FLAGS = {
     "s": ("steps", int),
     "l": ("guidance", float),
     "n": ("negative_prompt", str),
+    "ss": ("sampler", sampler_called),
 }
 _FLUX_GUIDANCE = "g"
+
+FLAGS = tuple(f"--{flag}" for flag in _FLAGS)
+"""Flags of a prompt."""
 
 
 def read_prompts(text: str, family: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -36,10 +42,11 @@ def read_prompts(text: str, family: str) -> tuple[list[dict[str, Any]], list[str
 def read_prompt(line: str, family: str) -> tuple[dict[str, Any], list[str]]:
     """Read a prompt with flags.
 
-    For FLUX, ``--g`` is the guidance of the model and ``--l`` has no counterpart.
+    For FLUX, ``--g`` is the guidance of the model, and ``--l`` and ``--ss`` have no
+    counterpart.
 
-    >>> read_prompt("a cat --w 768 --d 1 --ss euler", "sdxl")
-    ({'prompt': 'a cat', 'width': 768, 'seed': 1}, ['--ss'])
+    >>> read_prompt("a cat --w 768 --d 1 --cn x", "sdxl")
+    ({'prompt': 'a cat', 'width': 768, 'seed': 1}, ['--cn'])
     """
     prompt, *parts = re.split(r"\s+--", f" {line}")
     sample: dict[str, Any] = {"prompt": prompt.strip()}
@@ -48,7 +55,7 @@ def read_prompt(line: str, family: str) -> tuple[dict[str, Any], list[str]]:
         flag, _, value = part.strip().partition(" ")
         name = flag.lower()
         if family == "flux":
-            name = {"l": "", _FLUX_GUIDANCE: "l"}.get(name, name)
+            name = {"l": "", "ss": "", _FLUX_GUIDANCE: "l"}.get(name, name)
         key, kind = _FLAGS.get(name, ("", str))
         found: Any = ""
         try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..._exceptions import OptionError
 from ..._prompt_weights import parse_weights
 from .import_report import Entry
-from .prompt_flags import read_prompts
+from .prompt_flags import FLAGS, read_prompts
 from .source_files import near, read_json_value, read_source, source_text
 
-__all__ = ["samples_in"]
+__all__ = ["prompts_of", "samples_in"]
 
 _FILES = (".txt", ".toml", ".json")
 _KEYS = {
@@ -69,6 +71,31 @@ def _has_brackets(sample: dict[str, Any]) -> bool:
     """Return whether sd-scripts encodes other text than that of the prompts."""
     texts = [str(sample.get(key, "")) for key in ("prompt", "negative_prompt")]
     return any(parse_weights(text).pieces != ((text, 1.0),) for text in texts)
+
+
+def prompts_of(
+    prompts: Sequence[str], path: Path | None, family: str
+) -> list[dict[str, Any]]:
+    """Read the samples of prompts with flags, and of a file with prompts.
+
+    Raises:
+        OptionError: If a file has no prompt, or a flag is unknown.
+    """
+    samples, lost = read_prompts("\n".join(prompts), family)
+    if path is not None:
+        if path.suffix.lower() in (".json", ".toml"):
+            found, more = _objects(path)
+        else:
+            found, more = read_prompts(source_text(path), family)
+        if not found:
+            raise OptionError(f"--prompts: {path} contains no prompt.")
+        samples, lost = [*samples, *found], [*lost, *more]
+    if lost:
+        raise OptionError(
+            f"{', '.join(lost)}: unknown flag or invalid value in a prompt. Use "
+            f"{', '.join(FLAGS)}."
+        )
+    return samples
 
 
 def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:

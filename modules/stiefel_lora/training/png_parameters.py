@@ -1,0 +1,73 @@
+"""Settings of a sample as the text that A1111, Forge and ComfyUI read from a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .._version import __version__
+from ..families.protocol import SampleRequest
+
+__all__ = ["png_parameters"]
+
+# Name and schedule type in A1111 and Forge.
+_NAMES: Mapping[str, tuple[str, str]] = {
+    "ddim": ("DDIM", ""),
+    "dpm_2": ("DPM2", ""),
+    "dpm_2_a": ("DPM2 a", ""),
+    "dpmpp_2m": ("DPM++ 2M", ""),
+    "dpmpp_2m_karras": ("DPM++ 2M", "Karras"),
+    "dpmpp_2m_sde": ("DPM++ 2M SDE", ""),
+    "dpmpp_2m_sde_karras": ("DPM++ 2M SDE", "Karras"),
+    "euler": ("Euler", ""),
+    "euler_a": ("Euler a", ""),
+    "heun": ("Heun", ""),
+    "pndm": ("PLMS", ""),
+    "unipc": ("UniPC", ""),
+}
+
+
+def png_parameters(
+    prompt: str,
+    negative_prompt: str,
+    request: SampleRequest,
+    *,
+    sampler: str,
+    model: str,
+    distilled: bool,
+) -> str:
+    """Return the text for the key ``parameters`` of a PNG.
+
+    The initial noise is drawn on the CPU, so Forge only draws the same noise if its
+    random numbers are set to CPU.
+
+    Args:
+        prompt: prompt, possibly with ``<lora:NAME:WEIGHT>``.
+        negative_prompt: negative prompt or "".
+        request: other settings of the sample.
+        sampler: name of the sampler.
+        model: name of the base model.
+        distilled: whether the guidance scale is an input of the model.
+    """
+    name, schedule = _NAMES.get(sampler, (sampler, ""))
+    scale = f"{request.guidance:g}"
+    fields = {
+        "Steps": request.steps,
+        "Sampler": name,
+        "Schedule type": schedule,
+        "CFG scale": "1" if distilled else scale,
+        "Distilled CFG Scale": scale if distilled else "",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model": model,
+        "RNG": "CPU",
+        "Version": f"stiefel-lora {__version__}",
+    }
+    lines = [prompt]
+    if negative_prompt:
+        lines.append(f"Negative prompt: {negative_prompt}")
+    lines.append(_joined(fields))
+    return "\n".join(lines)
+
+
+def _joined(fields: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in fields.items() if value != "")
