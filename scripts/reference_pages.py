@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stiefel_lora.config import TrainConfig
-from stiefel_lora.methods import BUILT_IN, CATALOGUE, Option
+from stiefel_lora.methods import BUILT_IN, CATALOGUE, PACKAGED, Method, Option
 
 __all__ = ["COMMAND", "PAGES", "optimizer_options", "settings", "stale"]
 
@@ -106,23 +106,35 @@ def optimizer_options() -> Iterator[str]:
         "the methods."
     )
     for entry in (CATALOGUE[name] for name in CATALOGUE if name in BUILT_IN):
-        policy = "must be the rank" if entry.alpha_policy == "rank" else "any"
-        yield from ("", f"## {entry.label}", "", f"`{entry.name}`: {entry.summary}")
-        yield ""
-        yield f"Default learning rate {entry.default_lr:g}; alpha: {policy}."
-        yield ""
-        yield from table(
-            ("option", "default", "values", "description"),
-            [
-                (
-                    f"`{option.name}`",
-                    shown(option.default),
-                    _values(option),
-                    escaped(option.text),
-                )
-                for option in entry.options
-            ],
-        )
+        yield from _options_of(entry, "##")
+    yield from ("", "## Optimizers of other packages", "")
+    yield (
+        "Only in a configuration. They are described in [Optimizers]"
+        "(optimizers.md#optimizers-of-other-packages). Each also has `options` with "
+        "other keyword arguments of its class."
+    )
+    for entry in PACKAGED.values():
+        yield from _options_of(entry, "###")
+
+
+def _options_of(entry: Method, level: str) -> Iterator[str]:
+    policy = "must be the rank" if entry.alpha_policy == "rank" else "any"
+    yield from ("", f"{level} {entry.label}", "", f"`{entry.name}`: {entry.summary}")
+    yield ""
+    yield f"Default learning rate {entry.default_lr:g}; alpha: {policy}."
+    yield ""
+    yield from table(
+        ("option", "default", "values", "description"),
+        [
+            (
+                f"`{option.name}`",
+                shown(option.default),
+                _values(option),
+                escaped(option.text),
+            )
+            for option in entry.options
+        ],
+    )
 
 
 def _values(option: Option) -> str:

@@ -29,6 +29,14 @@ _IMPORTED = {
     "ui": ("PySide6.QtWidgets", "pyqtgraph"),
     "quant": ("bitsandbytes",),
     "xformers": ("xformers.ops",),
+    "optimizers": (
+        "adv_optm",
+        "came_pytorch",
+        "lion_pytorch",
+        "prodigyopt",
+        "prodigyplus",
+        "schedulefree",
+    ),
     "captions": ("onnxruntime",),
 }
 NEEDED = ("train",)

@@ -21,6 +21,7 @@ EXTRAS = {
     "ui": "graphical interface",
     "quant": "8-bit and 4-bit base models, AdamW 8-bit",
     "xformers": "attention by xformers",
+    "optimizers": "Prodigy, CAME, Lion, schedule-free and other optimizers",
     "captions": "automatic captions by a tagger",
 }
 """Purpose of each extra."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stiefel_lora import ConfigError
+from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported, import_file
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 
@@ -148,6 +149,17 @@ def test_values_keep_their_meaning(
 ) -> None:
     data = _read(tmp_path, train=train).data
     assert {key: data.get(key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1e-4, 1.0), (0.5, 0.5)])
+def test_prodigy_has_a_rate_of_at_least_a_tenth(
+    tmp_path: Path, rate: float, expected: float
+) -> None:
+    options = {"weight_decay": 0.01, "use_bias_correction": True}
+    train = {"optimizer": "prodigy", "lr": rate, "optimizer_params": options}
+    found = _read(tmp_path, train=train)
+    assert found.data["optimizer"] == {"name": "prodigy", "eps": 1e-6, **options}
+    assert parse_config(found.data).learning_rate == expected
 
 
 def test_what_has_no_counterpart_is_reported(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stiefel_lora import ConfigError
+from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported, import_file
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 
@@ -193,13 +194,93 @@ def test_optimizers_and_their_options(tmp_path: Path) -> None:
         learning_rate=1.0,
         optimizer={"optimizer": "PRODIGY", "d_coef": 2.0, "beta1": 0.9, "beta2": 0.99},
     )
-    assert prodigy.data["optimizer"]["class"] == "prodigyopt.Prodigy"
-    assert prodigy.data["optimizer"]["options"]["d_coef"] == 2.0
-    assert prodigy.data["optimizer"]["options"]["betas"] == [0.9, 0.99]
-    assert prodigy.data["learning_rate"] == 1.0
-    other = _read(tmp_path, optimizer={"optimizer": "ADAMW_ADV"}, learning_rate=3e-4)
+    assert prodigy.data["optimizer"] == {
+        "name": "prodigy",
+        "d_coef": 2.0,
+        "beta2": 0.99,
+    }
+    # The default of prodigy, so it is not written.
+    assert parse_config(prodigy.data).learning_rate == 1.0
+    other = _read(tmp_path, optimizer={"optimizer": "LARS"}, learning_rate=3e-4)
     assert other.data["optimizer"]["name"] == "adamw"
     assert "learning_rate" in _lost(other)
+
+
+PACKAGED_OPTIMIZERS = [
+    (
+        {"optimizer": "ADAMW_ADV", "beta1": 0.9, "use_AdEMAMix": True, "alpha": 5},
+        {
+            "name": "adamw_adv",
+            "beta2": 0.99,
+            "options": {"use_AdEMAMix": True, "alpha": 5},
+        },
+        [],
+    ),
+    ({"optimizer": "LION_ADV", "alpha": 5}, {"name": "lion_adv"}, ["optimizer.alpha"]),
+    (
+        {
+            "optimizer": "PRODIGY_PLUS_SCHEDULE_FREE",
+            "d_coef": 0.5,
+            "use_cautious": True,
+            "growth_rate": None,
+        },
+        {
+            "name": "prodigy_plus_schedule_free",
+            "d_coef": 0.5,
+            "options": {"use_cautious": True},
+        },
+        [],
+    ),
+    (
+        {"optimizer": "SCHEDULE_FREE_ADAMW"},
+        {"name": "schedule_free_adamw", "weight_decay": 0.01},
+        [],
+    ),
+    (
+        {"optimizer": "PRODIGY", "slice_p": 11, "growth_rate": float("inf")},
+        {"name": "prodigy", "slice_p": 11},
+        [],
+    ),
+    (
+        {"optimizer": "CAME", "beta3": 0.99, "eps2": 1e-14, "use_cautious": True},
+        {"name": "came", "beta3": 0.99, "eps2": 1e-14},
+        ["optimizer.use_cautious"],
+    ),
+    (
+        {"optimizer": "ADAFACTOR", "relative_step": False, "scale_parameter": True},
+        {"name": "adafactor", "scale_parameter": True},
+        [],
+    ),
+    (
+        {"optimizer": "LION", "weight_decay": 0.1},
+        {"name": "lion", "weight_decay": 0.1},
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "expected", "lost"), PACKAGED_OPTIMIZERS)
+def test_optimizers_of_packages_have_short_names(
+    tmp_path: Path, given: dict[str, Any], expected: dict[str, Any], lost: list[str]
+) -> None:
+    found = _read(tmp_path, optimizer=given, learning_rate=1e-3)
+    assert found.data["optimizer"] == expected
+    assert found.data["learning_rate"] == 1e-3
+    assert _lost(found) == lost
+
+
+def test_schedule_free_optimizers_have_no_schedule(tmp_path: Path) -> None:
+    schedule = {
+        "learning_rate_scheduler": "COSINE",
+        "learning_rate_warmup_steps": 100,
+    }
+    adamw = {"optimizer": "SCHEDULE_FREE_ADAMW"}
+    found = _read(tmp_path, optimizer=adamw, **schedule)
+    assert found.data.get("learning_rate_scheduler", "constant") == "constant"
+    assert found.data["learning_rate_warmup_steps"] == 100
+    plus = {"optimizer": "PRODIGY_PLUS_SCHEDULE_FREE"}
+    found = _read(tmp_path, optimizer=plus, **schedule)
+    assert "learning_rate_warmup_steps" not in found.data
 
 
 @pytest.mark.parametrize(

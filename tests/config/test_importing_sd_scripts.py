@@ -164,17 +164,66 @@ def test_optimizers_keep_their_unit_or_say_that_it_changes() -> None:
     betas = _data("--optimizer_args betas=0.9,0.95 eps=1e-6")
     assert betas["optimizer"]["beta2"] == 0.95
     prodigy = _data("--optimizer_type Prodigy --learning_rate 1")
-    assert prodigy["optimizer"] == {"name": "custom", "class": "prodigyopt.Prodigy"}
-    assert prodigy["learning_rate"] == 1
-    free = _words("--optimizer_type AdamWScheduleFree --learning_rate 3e-3")
-    assert free.data["optimizer"]["name"] == "adamw"
-    assert "learning_rate" not in free.data or free.data["learning_rate"] == 1e-4
+    assert prodigy["optimizer"] == {"name": "prodigy"}
+    assert parse_config(prodigy).learning_rate == 1
+    free = _words(
+        "--optimizer_type AdamWScheduleFree --learning_rate 3e-3 --lr_scheduler cosine "
+        "--lr_warmup_steps 10"
+    )
+    assert free.data["optimizer"]["name"] == "schedule_free_adamw"
+    assert free.data["learning_rate"] == 3e-3
+    assert not free.data.keys() & {
+        "learning_rate_scheduler",
+        "learning_rate_warmup_steps",
+    }
+    assert not free.report.differences
+    other = _words("--optimizer_type LARS --learning_rate 3e-3")
+    assert other.data["optimizer"]["name"] == "adamw"
+    assert "learning_rate" not in other.data or other.data["learning_rate"] == 1e-4
     assert {"optimizer_type", "learning_rate"} <= {
-        entry.key for entry in free.report.differences
+        entry.key for entry in other.report.differences
     }
     plus = _data("--network_args loraplus_lr_ratio=8")
     assert plus["optimizer"]["name"] == "lora_plus"
     assert plus["optimizer"]["lr_ratio"] == 8
+
+
+ARGUMENTS = [
+    (
+        "Prodigy --optimizer_args betas=0.9,0.99 decouple=True fsdp_in_use=False",
+        {"name": "prodigy", "beta2": 0.99, "options": {"fsdp_in_use": False}},
+    ),
+    (
+        "prodigyplus.ProdigyPlusScheduleFree --optimizer_args d_coef=2 use_focus=True",
+        {
+            "name": "prodigy_plus_schedule_free",
+            "d_coef": 2,
+            "options": {"use_focus": True},
+        },
+    ),
+    (
+        "Adafactor --optimizer_args relative_step=False scale_parameter=False",
+        {"name": "adafactor"},
+    ),
+    (
+        "adafactor --optimizer_args relative_step=False eps=1e-20,0.01",
+        {"name": "adafactor", "scale_parameter": True, "eps": 1e-20, "eps2": 0.01},
+    ),
+    ("Lion --optimizer_args weight_decay=0.1", {"name": "lion", "weight_decay": 0.1}),
+    ("came_pytorch.CAME", {"name": "came"}),
+    ("RAdamScheduleFree", {"name": "schedule_free_radam"}),
+    ("adv_optm.Prodigy_adv", {"name": "prodigy_adv"}),
+    ("pytorch_optimizer.CAME", {"name": "custom", "class": "pytorch_optimizer.CAME"}),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), ARGUMENTS)
+def test_optimizers_of_packages_have_short_names(
+    words: str, expected: dict[str, Any]
+) -> None:
+    found = _words(f"--optimizer_type {words}")
+    assert found.data["optimizer"] == expected
+    assert not found.report.differences
 
 
 def test_alpha_is_the_rank_where_the_method_controls_the_scale() -> None:

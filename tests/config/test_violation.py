@@ -48,6 +48,24 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         {"optimizer": {"name": "stiefel_lora", "step": "product", "a_rule": "sign"}},
         "optimizer.a_rule",
     ),
+    (
+        {
+            "optimizer": {"name": "prodigy"},
+            "train_text_encoder": True,
+            "text_encoder_learning_rate": 0.5,
+        },
+        "text_encoder_learning_rate",
+    ),
+    (
+        {"optimizer": {"name": "prodigy"}, "learning_rate_pattern": {"mid": 0.5}},
+        "learning_rate_pattern",
+    ),
+    ({"optimizer": {"name": "came", "options": {"betas": []}}}, "optimizer.options"),
+    ({"optimizer": {"name": "lion", "options": {"lr": 1}}}, "optimizer.options"),
+    (
+        {"optimizer": {"name": "adafactor", "options": {"relative_step": True}}},
+        "optimizer.options",
+    ),
     ({"output_formats": ["peft", "peft"]}, "output_formats"),
     ({"extra_resolutions": [512, 512]}, "extra_resolutions"),
     ({"extra_resolutions": [1024]}, "extra_resolutions"),
@@ -208,6 +226,7 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
         except AttributeError:  # Parts of it are dictionaries still.
             continue
     with_objects = {
+        "_estimate_has_one_rate",
         "_optimizer_options_have_an_effect",
         "_negative_prompts_are_read",
         "_a_flow_has_one_sampler",

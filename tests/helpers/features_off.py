@@ -52,6 +52,8 @@ _VARIED = f"{_TRAINING}varied_pictures.py::test_each_setting_changes_what_is_lea
 _REACHES = f"{_TRAINING}objective.py::test_each_setting_reaches_the_run"
 _SAMPLING = f"{_TRAINING}lora_sampling.py::test_"
 _SCHEDULE = f"{_TRAINING}schedule.py::"
+_PACKAGED = "Prodigy, CAME, Lion, schedule-free and adv_optm by name"
+_PACKAGED_TESTS = f"{_TRAINING}packaged_optimizers.py::"
 _RATES = f"{_TRAINING}rate_pattern.py::"
 _ZERO = "tests/families/test_zero_terminal_snr.py::"
 _STOP = f"{_TRAINING}text_encoder_stop.py::"
@@ -898,8 +900,39 @@ OFF = (
     Off(
         "optimizers by import path",
         "training.build.make_optimizer",
-        Call("optimizer.load", "torch.optim.AdamW"),
+        Call("chosen.load", "torch.optim.AdamW"),
         (f"{_TRAINING}every_method.py::test_so_does_any_optimizer_by_its_class",),
+    ),
+    Off(
+        _PACKAGED,
+        "training.loop.Loop._estimates",
+        Returns("{}"),
+        (f"{_PACKAGED_TESTS}test_the_estimate_of_prodigy_is_logged",),
+    ),
+    Off(
+        _PACKAGED,
+        "optim.foreign._has_modes",
+        Returns("False"),
+        (f"{_PACKAGED_TESTS}test_files_of_schedule_free_runs_have_the_average",),
+    ),
+    Off(
+        _PACKAGED,
+        "methods._types.PackagedMethod.keywords",
+        Returns("{}"),
+        (f"{_PACKAGED_TESTS}test_options_reach_the_class_under_its_names",),
+    ),
+    Off(
+        _PACKAGED,
+        "config.importing.optimizer_names._packaged_name",
+        Returns(),
+        tuple(
+            f"{_IMPORTING}{name}"
+            for name in (
+                "onetrainer.py::test_optimizers_and_their_options",
+                "sd_scripts.py::test_optimizers_keep_their_unit_or_say_that_it_changes",
+                "ai_toolkit.py::test_prodigy_has_a_rate_of_at_least_a_tenth[0.5-0.5]",
+            )
+        ),
     ),
     Off(
         "LoRA+",

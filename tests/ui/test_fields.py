@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stiefel_lora.config import Concept, Sample, TrainConfig
 from stiefel_lora.config._base import setting
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS
-from stiefel_lora.methods import BUILT_IN, CATALOGUE
+from stiefel_lora.methods import BUILT_IN, CATALOGUE, PACKAGED, find_record
 from stiefel_lora.ui.controllers.fields import Kind, fields_of
 from stiefel_lora.ui.controllers.pages import (
     TABS,
@@ -123,8 +123,8 @@ def test_every_key_has_a_label_of_its_own(model):
 
 
 def test_every_option_has_a_label():
-    for name in BUILT_IN:
-        labels = [option.label for option in CATALOGUE[name].options]
+    for name in (*BUILT_IN, *PACKAGED):
+        labels = [option.label for option in find_record(name).options]
         assert all(labels), name
         assert len(set(labels)) == len(labels)
 
@@ -136,7 +136,7 @@ def test_every_setting_has_documentation():
 @pytest.mark.parametrize("name", OPTIMIZER_MODELS)
 def test_an_optimizer_shows_exactly_its_options(name):
     keys = [field.key for field in optimizer_fields(name)]
-    entry = CATALOGUE.get(name)
-    assert keys == (
-        [option.name for option in entry.options] if entry else ["class", "options"]
-    )
+    entry = find_record(name)
+    options = [option.name for option in entry.options] if entry else ["class"]
+    others = ["options"] if name not in CATALOGUE else []
+    assert keys == options + others

@@ -64,16 +64,16 @@ def optimizers(
     """List all optimizers, or the options of one optimizer."""
     with user_errors():
         load_plugins(plugins, installed=name is None)
-        from ..methods import CATALOGUE, method
+        from ..methods import CATALOGUE, PACKAGED, find_record, method
 
-        chosen = None if name is None else method(name)
+        chosen = None if name is None else find_record(name) or method(name)
     from rich.console import Console
     from rich.table import Table
 
     if chosen is None:
         table = Table("Name", "Default LR", "Learning rate unit", "Description")
         table.caption = "Default learning rates assume alpha = rank."
-        for entry in CATALOGUE.values():
+        for entry in (*CATALOGUE.values(), *PACKAGED.values()):
             rate = f"{entry.default_lr:g}"
             table.add_row(entry.name, rate, entry.lr_unit, entry.summary)
     else:

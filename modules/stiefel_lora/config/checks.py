@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .._prompt_weights import has_weights
 from .._weighted_path import split_weight
-from ..methods import far_rate
+from ..methods import PackagedMethod, far_rate
 from .concept import enabled_of
 from .paths import MODEL_SETTINGS, is_local_model
 from .relevance import MASK_SETTINGS
@@ -55,6 +55,7 @@ def remarks(config: TrainConfig) -> list[Violation]:
         *_weights_that_are_text(config),
         *_measured_on_what_is_learned(config),
         *_far_rate(config),
+        *_schedule_of_schedule_free(config),
     ]
 
 
@@ -177,3 +178,23 @@ def _far_rate(config: TrainConfig) -> Iterator[Violation]:
     problem = far_rate(entry, config.learning_rate, config.optimizer.arguments())
     if problem is not None:
         yield Violation("learning_rate", problem)
+
+
+def _schedule_of_schedule_free(config: TrainConfig) -> Iterator[Violation]:
+    """Return notes on settings that replace the average of schedule-free optimizers."""
+    entry = config.optimizer.method
+    options = config.optimizer.arguments()
+    if not isinstance(entry, PackagedMethod) or not entry.is_schedule_free(options):
+        return
+    if config.learning_rate_scheduler != "constant":
+        yield Violation(
+            "learning_rate_scheduler",
+            f"{config.learning_rate_scheduler!r} decreases the learning rate, but "
+            f"{entry.label} averages weights instead. Its authors recommend constant",
+        )
+    if config.ema != "off":
+        yield Violation(
+            "ema",
+            f"replaces the average of {entry.label} in validation, samples and files. "
+            "Its authors recommend off",
+        )

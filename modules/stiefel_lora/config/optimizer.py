@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
 from pydantic import ConfigDict, Field, create_model, field_validator
 
 from .._exceptions import reason_of
-from ..methods import CATALOGUE, CUSTOM, Method, Option
+from ..methods import (
+    CATALOGUE,
+    CUSTOM,
+    PACKAGED,
+    Method,
+    Option,
+    PackagedMethod,
+    find_record,
+)
 from ._base import StrictModel, Values, broken_rule, setting
 from .violation import SettingsError, Violation
 
 __all__ = [
     "OPTIMIZER_MODELS",
     "CustomOptimizer",
+    "ForeignOptimizer",
     "OptimizerChoice",
     "OptimizerConfig",
+    "PackagedOptimizer",
     "follow_catalogue",
     "optimizer_union",
 ]
@@ -33,7 +43,7 @@ class OptimizerConfig(StrictModel):
     @property
     def method(self) -> Method | None:
         """Return the catalogue entry, or None for a custom class."""
-        return CATALOGUE.get(self.name)
+        return find_record(self.name)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for the optimizer, without the learning rate."""
@@ -45,7 +55,28 @@ class OptimizerConfig(StrictModel):
         return entry.in_effect(self.arguments()) if entry else self.arguments()
 
 
-class CustomOptimizer(OptimizerConfig):
+class ForeignOptimizer(OptimizerConfig):
+    """Common interface of optimizer classes of other packages."""
+
+    @property
+    def source(self) -> str:
+        """Return the setting that selects the class, for error messages."""
+        raise NotImplementedError
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of the class, without the learning rate."""
+        raise NotImplementedError
+
+    def load(self) -> type[Any]:
+        """Import the class. Its type is not checked.
+
+        Raises:
+            InputError: If it cannot be imported.
+        """
+        raise NotImplementedError
+
+
+class CustomOptimizer(ForeignOptimizer):
     """Any subclass of torch.optim.Optimizer."""
 
     name: Literal["custom"] = setting(label="Optimizer")
@@ -74,6 +105,15 @@ class CustomOptimizer(OptimizerConfig):
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for the class, except for the learning rate."""
         return dict(self.options)
+
+    @property
+    def source(self) -> str:
+        """Return the setting that selects the class, for error messages."""
+        return f"optimizer.class={self.class_path!r}"
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of the class, without the learning rate."""
+        return self.arguments()
 
     def load(self) -> type[Any]:
         """Import the class ``class_path``. Its type is not checked.
@@ -150,19 +190,91 @@ class _OfRecord(OptimizerConfig):
     model_config = ConfigDict(use_attribute_docstrings=False)
 
 
+class PackagedOptimizer(ForeignOptimizer, _OfRecord):
+    """Base class for models of optimizers of other packages."""
+
+    record: ClassVar[PackagedMethod]
+    """Record of the optimizer."""
+
+    if TYPE_CHECKING:
+        # Declared by each model, after its other options.
+        options: Values
+
+    @field_validator("options", check_fields=False)
+    @classmethod
+    def _is_no_option(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            own = cls.record.packed.get(name, (name,))
+            known = all(part in cls.model_fields for part in own)
+            if known or name == "lr" or name in cls.record.fixed:
+                raise broken_rule(_not_here(cls.record, name, own))
+        return value
+
+    @property
+    def source(self) -> str:
+        """Return the setting that selects the class, for error messages."""
+        return f"optimizer.name={self.name!r}"
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return the options that have an effect, with the values that are used."""
+        return self.record.in_effect(self.arguments()) | self.options
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of the class, without the learning rate."""
+        known = {
+            option.name: getattr(self, option.name) for option in self.record.options
+        }
+        return self.record.keywords(known) | self.options
+
+    def load(self) -> type[Any]:
+        """Import the class.
+
+        Raises:
+            OptionError: If its package is not installed.
+        """
+        return self.record.load()
+
+
+def _not_here(entry: PackagedMethod, name: str, own: tuple[str, ...]) -> Violation:
+    if name in entry.fixed:
+        problem, fix = f"{name!r} is always {entry.fixed[name]!r} here", "Remove it"
+    elif name == "lr":
+        problem, fix = "'lr' is not an option", "Use the setting learning_rate"
+    else:
+        problem = f"{name!r} is set outside of options"
+        fix = f"Use {' and '.join(f'optimizer.{part}' for part in own)}"
+    return Violation("", problem, fix)
+
+
 def _model_of(entry: Method) -> type[OptimizerConfig]:
     fields: dict[str, Any] = {
         "name": (_literal(entry.name), Field(description="Name of the optimizer.")),
         **{option.name: _option_field(option) for option in entry.options},
     }
     title = "".join(part.capitalize() for part in entry.name.split("_"))
-    return create_model(
-        f"{title}Options", __base__=_OfRecord, __doc__=entry.summary, **fields
+    packaged = isinstance(entry, PackagedMethod)
+    if packaged:
+        fields["options"] = (
+            Values,
+            setting(
+                default_factory=dict,
+                label="Other options",
+                description=f"Other keyword arguments of {entry.class_path}.",
+            ),
+        )
+    model = create_model(
+        f"{title}Options",
+        __base__=PackagedOptimizer if packaged else _OfRecord,
+        __doc__=entry.summary,
+        **fields,
     )
+    if packaged:
+        model.record = entry  # type: ignore[attr-defined]
+    return model
 
 
 OPTIMIZER_MODELS: dict[str, type[OptimizerConfig]] = {
-    **{name: _model_of(entry) for name, entry in CATALOGUE.items()},
+    **{name: _model_of(entry) for name, entry in (CATALOGUE | PACKAGED).items()},
     CUSTOM: CustomOptimizer,
 }
 """Models of the union by optimizer name, including loaded plugins."""
@@ -188,9 +300,9 @@ def follow_catalogue() -> bool:
     }
     _entries.clear()
     _entries.update(CATALOGUE)
+    always = {name: OPTIMIZER_MODELS[name] for name in (*PACKAGED, CUSTOM)}
     OPTIMIZER_MODELS.clear()
-    OPTIMIZER_MODELS.update(made)
-    OPTIMIZER_MODELS[CUSTOM] = CustomOptimizer
+    OPTIMIZER_MODELS.update(made | always)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from .._install import install_command, pip_command
+from ..methods import Method, PackagedMethod
 from .resolved import Settings
 from .violation import SettingsError, Violation
 
@@ -49,11 +50,17 @@ def missing_packages(config: Settings) -> list[Violation]:
             _problem("attention_mechanism", repr(attention), [module], command)
         )
     entry = config.optimizer.method
-    module = _EXTRAS.get(entry.extra or "") if entry else None
+    module = _module_of(entry) if entry else None
     if entry is not None and module is not None and _is_missing(module):
         command = install_command(entry.extra or "")
         found.append(_problem("optimizer", entry.label, [module], command))
     return found
+
+
+def _module_of(entry: Method) -> str | None:
+    if isinstance(entry, PackagedMethod):
+        return entry.package if entry.extra else None
+    return _EXTRAS.get(entry.extra or "")
 
 
 def needs_machine(config: Settings) -> bool:

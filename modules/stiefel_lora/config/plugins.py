@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._exceptions import ConfigError
-from ..methods import CATALOGUE, load_plugin
+from ..methods import CATALOGUE, find_record, load_plugin
 from ..methods.plugins import find_installed
 from .optimizer import follow_catalogue, optimizer_union
 from .resolved import Settings
@@ -42,7 +42,7 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
     data = {**data, "plugins": named} if named else data
     optimizer = data.get("optimizer")
     name = optimizer.get("name") if isinstance(optimizer, dict) else None
-    if isinstance(name, str) and name not in CATALOGUE:
+    if isinstance(name, str) and find_record(name) is None:
         with _at_its_key():
             find_installed(name)
         if name in CATALOGUE:

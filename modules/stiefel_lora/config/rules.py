@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from ..families.catalogue import listed, records
-from ..methods import decay_excess
+from ..methods import PackagedMethod, decay_excess
 from .interval import is_in
 from .parts import listed_twice
 from .path_text import path_problem
@@ -248,7 +248,8 @@ def _optimizer_options_have_an_effect(config: Settings) -> Violation | None:
 
 def _decay_keeps_the_sign(config: Settings) -> Violation | None:
     entry = config.optimizer.method
-    if entry is None:
+    # Their decay may be multiplied by an estimate instead.
+    if entry is None or isinstance(entry, PackagedMethod):
         return None
     rate = config.learning_rate * max((1.0, *config.learning_rate_pattern.values()))
     rate = max((rate, *config.text_encoder_rates.values()))
@@ -259,6 +260,28 @@ def _decay_keeps_the_sign(config: Settings) -> Violation | None:
     return Violation("optimizer.weight_decay", message, fix)
 
 
+def _estimate_has_one_rate(config: Settings) -> Violation | None:
+    entry = config.optimizer.method
+    if not isinstance(entry, PackagedMethod) or not entry.one_rate:
+        return None
+    rate = config.learning_rate
+    reason = f"because {entry.label} estimates one learning rate for all parameters"
+    for part, other in config.text_encoder_rates.items():
+        if other != rate:
+            return Violation(
+                f"{part}_learning_rate",
+                f"must be equal to learning_rate={rate:g}, {reason}, but got {other:g}",
+                "Remove it, or use the optimizer prodigy_plus_schedule_free",
+            )
+    if any(factor != 1 for factor in config.learning_rate_pattern.values()):
+        return Violation(
+            "learning_rate_pattern",
+            f"is not supported, {reason}",
+            "Remove it, or use the optimizer prodigy_plus_schedule_free",
+        )
+    return None
+
+
 RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _run_name_is_a_folder,
     _one_length,
@@ -266,6 +289,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _alpha_is_rank,
     _optimizer_options_have_an_effect,
     _decay_keeps_the_sign,
+    _estimate_has_one_rate,
     _starts_once,
     _formats_differ,
     _extra_resolutions_differ,

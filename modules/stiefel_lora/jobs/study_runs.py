@@ -16,7 +16,7 @@ from ..config.interval import is_in
 from ..config.overrides import parse_override
 from ..config.presets import find_config
 from ..data import scan_all
-from ..methods import method, usual_lr
+from ..methods import find_record, method, usual_lr
 from .adding import check_same_settings
 from .batch import run_batch
 from .comparison import DIVERGED, Comparison, Contest, Losses, losses_of
@@ -179,7 +179,8 @@ def make_study(
     own = config.optimizer.name
     usual = {
         name: usual_lr(
-            method(name), config.optimizer.arguments() if name == own else {}
+            find_record(name) or method(name),
+            config.optimizer.arguments() if name == own else {},
         )
         for name in names
     }

@@ -6,6 +6,8 @@ multiplied by the number of pairs.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ..config.optimizer import ForeignOptimizer
 from ..optim.alpha import ALPHA_IS_RANK
 from ..optim.engine.stacking import CHUNK_ELEMENTS
 from ..optim.factory import create_optimizer
@@ -88,16 +91,20 @@ def _measure(config: TrainConfig, outputs: int, inputs: int, rank: int) -> int:
 def _make(
     config: TrainConfig, named: list[tuple[str, nn.Parameter]]
 ) -> torch.optim.Optimizer:
-    options = config.optimizer.arguments()
-    if config.optimizer.method is not None:
+    if not isinstance(config.optimizer, ForeignOptimizer):
         group = {"params": named, ALPHA_IS_RANK: True}
         return create_optimizer(
-            config.optimizer.name, [group], lr=config.learning_rate, **options
+            config.optimizer.name,
+            [group],
+            lr=config.learning_rate,
+            **config.optimizer.arguments(),
         )
-    return create_foreign(
-        config.optimizer.load(),  # type: ignore[attr-defined]
-        config.optimizer.class_path,  # type: ignore[attr-defined]
-        [tensor for _, tensor in named],
-        lr=config.learning_rate,
-        options=options,
-    )
+    # Some classes print when they are created.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return create_foreign(
+            config.optimizer.load(),
+            config.optimizer.source,
+            [tensor for _, tensor in named],
+            lr=config.learning_rate,
+            options=config.optimizer.keywords(),
+        )

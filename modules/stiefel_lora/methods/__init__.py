@@ -13,13 +13,15 @@ from ._catalogue import (
     CUSTOM,
     add_method,
     check_options,
+    find_record,
     remove_method,
     suggestion,
 )
 from ._common import adam_options
+from ._packaged import PACKAGED
 from ._rates import decay_excess, far_rate, rate_note, usual_lr
 from ._stiefel import ANGLE_PER_LR, MOMENTUM, REST_LR_RATIO
-from ._types import Method, Option
+from ._types import Method, Option, PackagedMethod
 from .plugins import load_installed, load_plugin, method
 
 __all__ = [
@@ -28,14 +30,17 @@ __all__ = [
     "CATALOGUE",
     "CUSTOM",
     "MOMENTUM",
+    "PACKAGED",
     "REST_LR_RATIO",
     "Method",
     "Option",
+    "PackagedMethod",
     "adam_options",
     "add_method",
     "check_options",
     "decay_excess",
     "far_rate",
+    "find_record",
     "load_installed",
     "load_plugin",
     "method",

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
 from ._geometric import LORA_RITE, RIEMANNION, STELLA
+from ._packaged import PACKAGED
 from ._spectral import LORA_MUON, LORA_TSD, POLORA
 from ._stiefel import STIEFEL_LORA
 from ._types import Method
@@ -21,6 +22,7 @@ __all__ = [
     "CUSTOM",
     "add_method",
     "check_options",
+    "find_record",
     "name_plugin",
     "remove_method",
     "suggestion",
@@ -50,14 +52,19 @@ CUSTOM = "custom"
 """Value of ``optimizer.name`` for an optimizer class of another package."""
 
 
+def find_record(name: str) -> Method | None:
+    """Return the record of a method or of an optimizer of another package, or None."""
+    return CATALOGUE.get(name) or PACKAGED.get(name)
+
+
 def add_method(entry: Method) -> None:
     """Add a method. An existing record of the same class is replaced.
 
     Raises:
         OptionError: If another method has the same name or label.
     """
-    for other in CATALOGUE.values():
-        if other.target == entry.target and other.name not in BUILT_IN:
+    for other in (*CATALOGUE.values(), *PACKAGED.values()):
+        if other.target == entry.target and _is_registered(other.name):
             continue
         same = "name" if other.name == entry.name else "label"
         if same == "name" or other.label.casefold() == entry.label.casefold():
@@ -71,6 +78,10 @@ def add_method(entry: Method) -> None:
         if other.target == entry.target:
             del CATALOGUE[name]
     CATALOGUE[entry.name] = entry
+
+
+def _is_registered(name: str) -> bool:
+    return name not in BUILT_IN and name not in PACKAGED
 
 
 def remove_method(name: str) -> None:
@@ -130,7 +141,8 @@ def suggestion(name: str, known: list[str]) -> str:
 
 
 def _clash(entry: Method, same: str, other: Method) -> OptionError:
-    kind = "built-in optimizer" if other.name in BUILT_IN else "optimizer of a plugin"
+    registered = _is_registered(other.name)
+    kind = "optimizer of a plugin" if registered else "built-in optimizer"
     return OptionError(
         f"{same}: {getattr(entry, same)!r} is already used by the {kind} "
         f"{other.label} ({other.plugin or other.target}). Use another one for "

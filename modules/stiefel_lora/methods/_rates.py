@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ._types import Method
+from ._types import Method, PackagedMethod
 
 __all__ = ["decay_excess", "rate_note", "usual_lr"]
 
@@ -20,6 +20,8 @@ LOWEST, HIGHEST = 1 / 30, 40
 # Where the rate is the length of the step of the product, it cannot be far above the
 # usual one: from 8 times on, the loss rises in all trials (docs/evidence.md).
 _HIGHEST_OF_PRODUCT = 10
+# Where the rate is a factor of an estimate, other values are mistaken for rates.
+_OF_ESTIMATE = 1 / 10, 10
 
 # Options that change the unit of the learning rate: (method, option, value).
 _BY_OPTION = {
@@ -66,8 +68,12 @@ def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None
     usual = usual_lr(entry, options)
     ratio = lr / usual
     steps = entry.in_effect(options).get("step")
-    highest = _HIGHEST_OF_PRODUCT if steps == "product" else HIGHEST
-    if lr == 0 or LOWEST < ratio < highest:
+    lowest, highest = LOWEST, HIGHEST
+    if steps == "product":
+        highest = _HIGHEST_OF_PRODUCT
+    if isinstance(entry, PackagedMethod) and entry.has_estimate:
+        lowest, highest = _OF_ESTIMATE
+    if lr == 0 or lowest < ratio < highest:
         return None
     times, word = (ratio, "above") if ratio > 1 else (1 / ratio, "below")
     return (

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from .._exceptions import OptionError
 from .._install import install_command
 
-__all__ = ["Method", "Option"]
+__all__ = ["Method", "Option", "PackagedMethod"]
 
 AlphaPolicy = Literal["rank", "free"]
 Start = Literal["stiefel", "riemannion", "lora"]
@@ -229,3 +229,51 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         """Return the defaults of all options by name."""
         return {option.name: option.default for option in self.options}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackagedMethod(Method):
+    """Optimizer class of another package, used by a short name.
+
+    Attributes:
+        packed: arguments of the class that consist of several options, such as
+            ``betas`` of beta1 and beta2.
+        fixed: arguments of the class that are always the same.
+        has_estimate: whether the optimizer estimates the learning rate itself, and the
+            setting is a factor of the estimate.
+        one_rate: whether all parameter groups must have the same learning rate.
+        schedule_free: name of the option that enables averaging instead of a schedule,
+            True if it is always enabled.
+    """
+
+    packed: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    has_estimate: bool = False
+    one_rate: bool = False
+    schedule_free: str | bool = False
+
+    @property
+    def package(self) -> str:
+        """Return the module that must be installed."""
+        return self.target.partition(":")[0].partition(".")[0]
+
+    @property
+    def class_path(self) -> str:
+        """Return the import path of the class."""
+        return self.target.replace(":", ".")
+
+    def keywords(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keyword arguments of the class for options by their names here.
+
+        Args:
+            options: values of options by name. None means the default of the class.
+        """
+        values = {name: value for name, value in options.items() if value is not None}
+        for name, parts in self.packed.items():
+            values[name] = tuple(values.pop(part) for part in parts)
+        return {**self.fixed, **values}
+
+    def is_schedule_free(self, options: Mapping[str, Any]) -> bool:
+        """Return whether the optimizer averages weights instead of using a schedule."""
+        name = self.schedule_free
+        return name if isinstance(name, bool) else bool(options.get(name))

@@ -24,6 +24,7 @@ from types import ModuleType
 
 from .._exceptions import ConfigError, InputError, OptionError, reason_of
 from ._catalogue import BUILT_IN, CATALOGUE, name_plugin, remove_method, suggestion
+from ._packaged import PACKAGED
 from ._types import Method
 
 __all__ = [
@@ -59,6 +60,12 @@ def method(name: str) -> Method:
         raise OptionError(
             f"The optimizer must be the name of a method, but got {_kind(name)}. "
             f"Use {own if isinstance(own, str) else 'stiefel_lora'!r}, as a string."
+        )
+    if name in PACKAGED:
+        entry = PACKAGED[name]
+        raise OptionError(
+            f"{name!r} is {entry.class_path}, which is only created by "
+            "name in a training configuration. Create the class itself."
         )
     if name not in CATALOGUE:
         find_installed(name)

@@ -24,6 +24,7 @@ __all__ = [
     "create_foreign",
     "in_eval_mode",
     "needs_closure",
+    "rate_estimates",
 ]
 
 # Classes of other packages can raise anything, and some end the program.
@@ -32,7 +33,7 @@ FAILURES = (Exception, SystemExit)
 
 def create_foreign(
     kind: object,
-    path: str,
+    source: str,
     params: Sequence[Any],
     *,
     lr: float,
@@ -41,8 +42,9 @@ def create_foreign(
     """Create an optimizer of another package and check it.
 
     Args:
-        kind: object at ``path``. It must be an optimizer class.
-        path: import path to name in error messages.
+        kind: loaded object. It must be an optimizer class.
+        source: setting that selects it, such as ``optimizer.name='prodigy'``, for error
+            messages.
         params: iterable of parameters or parameter groups.
         lr: learning rate.
         options: other keyword arguments.
@@ -54,10 +56,10 @@ def create_foreign(
     """
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise ConfigError(
-            f"optimizer.class={path!r} is not a subclass of torch.optim.Optimizer. "
+            f"{source} is not a subclass of torch.optim.Optimizer. "
             'Use an optimizer class, for example "torch.optim.RAdam".'
         )
-    _check_options(kind, path, options)
+    _check_options(kind, source, options)
     build: Callable[..., torch.optim.Optimizer] = kind
     try:
         optimizer = build(params, lr=lr, **options)
@@ -70,13 +72,13 @@ def create_foreign(
             f"optimizer.options: {kind.__name__}(parameters, "
             f"{', '.join(f'{key}=...' for key in ('lr', *options))}) failed "
             f"({reason_of(error)}). Correct the options, or use another "
-            "optimizer.class."
+            "optimizer."
         ) from error
-    check_groups(optimizer, path, params)
+    check_groups(optimizer, source, params)
     return optimizer
 
 
-def _check_options(kind: type, path: str, options: Mapping[str, Any]) -> None:
+def _check_options(kind: type, source: str, options: Mapping[str, Any]) -> None:
     """Check the names of options, unless the class accepts any names.
 
     Raises:
@@ -95,6 +97,7 @@ def _check_options(kind: type, path: str, options: Mapping[str, Any]) -> None:
     ):
         return
     known.remove("lr")
+    shown = source.partition("=")[2].strip("'")
     for name, value in options.items():
         if name == "lr":
             raise ConfigError(
@@ -103,19 +106,19 @@ def _check_options(kind: type, path: str, options: Mapping[str, Any]) -> None:
             )
         if name not in known:
             raise ConfigError(
-                f"optimizer.options.{name}: {path} has no option {name!r}. "
+                f"optimizer.options.{name}: {shown} has no option {name!r}. "
                 f"{suggestion(name, known)}"
             )
 
 
 def check_groups(
-    optimizer: torch.optim.Optimizer, path: str, params: Sequence[Any]
+    optimizer: torch.optim.Optimizer, source: str, params: Sequence[Any]
 ) -> None:
     """Check that an optimizer trains all given parameters and has learning rates.
 
     Args:
         optimizer: optimizer of another package.
-        path: import path to name in error messages.
+        source: setting that selects it, for error messages.
         params: parameters or parameter groups that were passed to its class.
 
     Raises:
@@ -128,12 +131,12 @@ def check_groups(
         ]
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} does not have the param_groups of a "
+            f"{source} does not have the param_groups of a "
             f"torch.optim.Optimizer ({reason_of(error)}). Use another optimizer."
         ) from error
     if not all("lr" in keys for keys, _ in groups):
         raise ConfigError(
-            f"optimizer.class={path!r} has no lr in its parameter groups, which the "
+            f"{source} has no lr in its parameter groups, which the "
             "learning rate scheduler requires. Use another optimizer."
         )
     given = [
@@ -145,10 +148,30 @@ def check_groups(
     lost = sum(id(parameter) not in held for parameter in given)
     if lost:
         raise ConfigError(
-            f"optimizer.class={path!r} does not train {lost} of {len(given)} "
+            f"{source} does not train {lost} of {len(given)} "
             "parameters, because they are missing from its param_groups. Use "
             "another optimizer or other options."
         )
+
+
+def rate_estimates(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Return what the parameter groups expose about their learning rates.
+
+    Returns:
+        A dictionary for each group: ``d`` (estimate of Prodigy and D-Adaptation),
+        ``d_lr`` (estimate times learning rate) and ``scheduled_lr`` (schedule-free
+        optimizers, with their warmup). Empty for other optimizers.
+    """
+    found = []
+    for group in optimizer.param_groups:
+        values = {}
+        if "d" in group and "d0" in group:
+            values = {"d": float(group["d"])}
+            values["d_lr"] = values["d"] * float(group["lr"])
+        if "scheduled_lr" in group:
+            values["scheduled_lr"] = float(group["scheduled_lr"])
+        found.append(values)
+    return found
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..adapters import LoraDropout, add_lora, pairs_of, rate_factors
+from ..config.optimizer import ForeignOptimizer
 from ..config.rules_lora import DROPOUTS
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_concepts
@@ -314,13 +315,13 @@ def make_optimizer(
     Raises:
         ConfigError: If a custom optimizer rejects its options.
     """
-    options, rate = config.optimizer.arguments(), config.learning_rate
+    rate = config.learning_rate
     rates = config.text_encoder_rates
-    entry = config.optimizer.method
+    chosen = config.optimizer
     # Groups do not expose alpha; for methods that control it, the configuration checks
     # it.
     is_rank = config.resolved_alpha == config.lora_rank
-    seen_to = {ALPHA_IS_RANK: is_rank} if entry else {}
+    seen_to = {} if isinstance(chosen, ForeignOptimizer) else {ALPHA_IS_RANK: is_rank}
     parts = {family.component: model} if config.learning_rate_pattern else {}
     if rates:
         names = (family.component, *rates)
@@ -334,15 +335,19 @@ def make_optimizer(
             config.learning_rate_pattern if part == family.component else {},
         ).items()
     ]
-    if config.optimizer.name != "custom":
+    if not isinstance(chosen, ForeignOptimizer):
         # A model rather than its parameters where possible: names identify pairs, and
         # alpha is visible.
         source = groups or model
-        return create_optimizer(config.optimizer.name, source, lr=rate, **options)
+        return create_optimizer(chosen.name, source, lr=rate, **chosen.arguments())
     for group in groups:
         # Optimizers of other packages do not accept names.
         group["params"] = [parameter for _, parameter in group["params"]]
-    kind = config.optimizer.load()  # type: ignore[attr-defined]
-    path = config.optimizer.class_path  # type: ignore[attr-defined]
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return create_foreign(kind, path, groups or parameters, lr=rate, options=options)
+    return create_foreign(
+        chosen.load(),
+        chosen.source,
+        groups or parameters,
+        lr=rate,
+        options=chosen.keywords(),
+    )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW, measured_at
+from ..optim.foreign import rate_estimates
 from ..runs.commands import take_commands
 from ..runs.interrupts import InterruptWatch
 from ..runs.progress import ProgressBar, say
@@ -248,9 +249,19 @@ class Loop:
             "gradient/norm": norm,
             "time/seconds_per_step": seconds,
             **{tag: float(rate) for tag, rate in rates.items()},
+            **self._estimates(tags),
             **self._norms,
         }
         self._sink.scalars("train", self.step, values)
+
+    def _estimates(self, tags: list[str]) -> dict[str, float]:
+        """Return what the optimizer exposes about its rates, such as Prodigy's d."""
+        found = rate_estimates(self._state.optimizer)
+        return {
+            f"{name}/{tag.removeprefix('lr/')}": value
+            for tag, values in zip(tags, found, strict=True)
+            for name, value in values.items()
+        }
 
     def _do_what_is_due(self) -> None:
         config, monitor = self._config, self._monitor

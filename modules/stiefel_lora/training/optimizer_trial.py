@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from .._exceptions import ConfigError, reason_of
+from ..config.optimizer import ForeignOptimizer
 from ..optim.foreign import (
     FAILURES,
     check_groups,
@@ -47,10 +49,22 @@ def check_optimizer(
             does not accept the options, or a method of the optimizer fails.
     """
     choice = config.optimizer
-    if choice.method is not None:
-        choice.method.load()
+    if not isinstance(choice, ForeignOptimizer):
+        if choice.method is not None:
+            choice.method.load()
         return
-    path: str = choice.class_path  # type: ignore[attr-defined]
+    # Some classes print when they are created, which would be mixed with JSON output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        _try_class(choice, config.learning_rate, device, dimensions)
+
+
+def _try_class(
+    choice: ForeignOptimizer,
+    rate: float,
+    device: torch.device,
+    dimensions: Iterable[int],
+) -> None:
+    source = choice.source
     parameters = [
         nn.Parameter(torch.ones(_SIDES[:count], device=device))
         for count in sorted(dimensions)
@@ -58,34 +72,34 @@ def check_optimizer(
     ]
     create = functools.partial(
         create_foreign,
-        choice.load(),  # type: ignore[attr-defined]
-        path,
+        choice.load(),
+        source,
         parameters,
-        lr=config.learning_rate,
-        options=choice.arguments(),
+        lr=rate,
+        options=choice.keywords(),
     )
     optimizer = create()
-    with _trial(path, "a step with dense gradients"):
+    with _trial(source, "a step with dense gradients"):
         closure = needs_closure(optimizer)
         if not closure:
             _step(optimizer, parameters)
     if closure:
         raise ConfigError(
-            f"optimizer.class={path!r} requires a closure, which is not supported. "
+            f"{source} requires a closure, which is not supported. "
             "Use another optimizer."
         )
-    with _trial(path, "eval() and train()"):
+    with _trial(source, "eval() and train()"):
         with in_eval_mode(optimizer):
             pass
         _step(optimizer, parameters)
     # A step may have dropped some parameters.
-    check_groups(optimizer, path, parameters)
-    _try_resume(optimizer, path, create, parameters)
+    check_groups(optimizer, source, parameters)
+    _try_resume(optimizer, source, create, parameters)
 
 
 def _try_resume(
     optimizer: torch.optim.Optimizer,
-    path: str,
+    source: str,
     create: Callable[[], torch.optim.Optimizer],
     parameters: list[nn.Parameter],
 ) -> None:
@@ -94,20 +108,20 @@ def _try_resume(
     Raises:
         ConfigError: If the state cannot be saved or restored.
     """
-    with _trial(path, "state_dict()"):
+    with _trial(source, "state_dict()"):
         state = optimizer.state_dict()
         missing = [key for key in ("state", "param_groups") if key not in state]
         if missing:
             raise TypeError(f"its result has no {' and no '.join(missing)}")
-    state = _through_checkpoint(state, path)
+    state = _through_checkpoint(state, source)
     resumed = create()
-    with _trial(path, "load_state_dict()"):
+    with _trial(source, "load_state_dict()"):
         resumed.load_state_dict(state)
         _step(resumed, parameters)
 
 
 @contextlib.contextmanager
-def _trial(path: str, what: str) -> Iterator[None]:
+def _trial(source: str, what: str) -> Iterator[None]:
     """Convert exceptions of an optimizer to ConfigError.
 
     Raises:
@@ -117,19 +131,19 @@ def _trial(path: str, what: str) -> Iterator[None]:
         yield
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} failed in a test of {what} "
+            f"{source} failed in a test of {what} "
             f"({reason_of(error)}). Use another optimizer or other options."
         ) from error
 
 
-def _through_checkpoint(state: dict[str, Any], path: str) -> dict[str, Any]:
+def _through_checkpoint(state: dict[str, Any], source: str) -> dict[str, Any]:
     """Check that the state of an optimizer can be saved and loaded in a checkpoint."""
     try:
         return unpack_state(pack_state(state))
     # torch's reason suggests an unsafe way to read it, so it is left out.
     except FAILURES as error:
         raise ConfigError(
-            f"optimizer.class={path!r} has objects in its state that cannot be "
+            f"{source} has objects in its state that cannot be "
             "saved. Only tensors, numbers, strings, lists and dicts are supported. "
             "Use another optimizer."
         ) from error

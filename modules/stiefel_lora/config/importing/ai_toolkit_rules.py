@@ -33,6 +33,8 @@ _DTYPES = {
 }
 _STEPS = 1000
 _EPS = 1e-6
+# Below it, ai-toolkit uses a learning rate of 1 for Prodigy.
+_LOWEST = 0.1
 _OTHER_LOSSES = ("mse", "mae")
 
 DEFAULTS: dict[str, Any] = {
@@ -63,7 +65,7 @@ def optimizer_of(scope: Scope) -> FoundOptimizer:
     if name.lower() == "adafactor":
         fixed = {"relative_step": False, "scale_parameter": False}
         options = {**fixed, "warmup_init": False, **options}
-    if name.lower() in ("adam", "adamw", "adamw8bit", "prodigy"):
+    if name.lower() in ("adam", "adamw", "adamw8bit", "prodigy", "prodigy8bit"):
         options = {"eps": _EPS, **options}
     return find_optimizer(name, options)
 
@@ -99,6 +101,8 @@ def _rate(scope: Scope, value: Any) -> Result:
 def _own_rate(scope: Scope, value: Any) -> Result:
     if not optimizer_of(scope).is_same:
         return left("its unit is that of another optimizer")
+    if optimizer_of(scope).setting["name"] == "prodigy" and float(value) < _LOWEST:
+        return turned("lower values are replaced by 1", {"learning_rate": 1.0})
     return took("learning_rate", float(value))
 
 

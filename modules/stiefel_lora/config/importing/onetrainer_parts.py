@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...methods import PACKAGED
 from ..foreign import reasons as why
 from ..interval import interval_text
 from .key_rules import Result, Rule, Scope, ignore, left, took, turned
@@ -22,35 +23,42 @@ _WEIGHTS = {
 # Options by optimizer, and their names in its package. Several are one tuple.
 _ADAM = {"weight_decay": "weight_decay", "eps": "eps"}
 _TAKEN: dict[str, dict[str, str]] = {
-    "ADAFACTOR": {
-        key: key for key in ("clip_threshold", "decay_rate", "beta1", "weight_decay")
-    },
     "ADAM": _ADAM,
     "ADAM_8BIT": _ADAM,
-    "CAME": {"weight_decay": "weight_decay"},
-    "LION": {"weight_decay": "weight_decay"},
     "LION_8BIT": {"weight_decay": "weight_decay"},
-    "PRODIGY": {
-        key: key
-        for key in (
-            "beta3",
-            "d0",
-            "d_coef",
-            "decouple",
-            "eps",
-            "growth_rate",
-            "safeguard_warmup",
-            "slice_p",
-            "use_bias_correction",
-            "weight_decay",
-        )
-    },
     "RMSPROP": {**_ADAM, "alpha": "alpha", "momentum": "momentum"},
     "SGD": {key: key for key in ("momentum", "dampening", "nesterov", "weight_decay")},
 }
+# Names here of optimizers that are created by the same class.
+_PACKAGED = {name.upper(): name for name in PACKAGED if name != "schedule_free_radam"}
+# Options of these classes that have no setting here, by the flag that enables
+# them. "" marks flags.
+_OTHERS = {
+    "use_AdEMAMix": "",
+    "alpha": "use_AdEMAMix",
+    "beta3_ema": "use_AdEMAMix",
+    "Simplified_AdEMAMix": "",
+    "alpha_grad": "Simplified_AdEMAMix",
+    "kourkoutas_beta": "",
+    "orthogonal_gradient": "",
+    "auto_kappa_p": "",
+    "use_adopt": "",
+    "use_cautious": "",
+    "use_grams": "",
+    "use_orthograd": "",
+}
+# Values that OneTrainer uses where a file has none, if the class has others.
+_ABSENT: dict[str, dict[str, Any]] = {
+    "ADAMW_ADV": {"beta1": 0.0, "beta2": 0.99},
+    "ADOPT_ADV": {"beta1": 0.0},
+    "PRODIGY_ADV": {"beta1": 0.0, "beta2": 0.99, "slice_p": 1},
+    "SIGNSGD_ADV": {"momentum": 0.0},
+    "SCHEDULE_FREE_ADAMW": {"weight_decay": 0.01},
+    "SCHEDULE_FREE_SGD": {"momentum": 0.0},
+}
 _OWN = ("ADAMW", "ADAMW_8BIT", "Stiefel_LoRA")
-_BETAS = ("ADAM", "ADAM_8BIT", "LION", "LION_8BIT", "PRODIGY")
-_USUAL_BETAS = {"LION": (0.9, 0.99), "LION_8BIT": (0.9, 0.99)}
+_BETAS = ("ADAM", "ADAM_8BIT", "LION_8BIT")
+_USUAL_BETAS = {"LION_8BIT": (0.9, 0.99)}
 # Options that only change speed, memory or rounding.
 _TECHNICAL = frozenset(
     [
@@ -126,6 +134,8 @@ def _options(scope: Scope, name: str) -> dict[str, Any]:
             for key in ("beta1", "beta2", "eps", "weight_decay")
             if options.get(key) is not None and name != "Stiefel_LoRA"
         }
+    if name in _PACKAGED:
+        return _options_of_package(name, options)
     for key, other in _TAKEN.get(name, {}).items():
         if options.get(key) is not None:
             found[other] = options[key]
@@ -136,6 +146,24 @@ def _options(scope: Scope, name: str) -> dict[str, Any]:
             default if beta is None else beta
             for beta, default in zip(betas, usual, strict=True)
         ]
+    return found
+
+
+def _options_of_package(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of an optimizer that has the same class here."""
+    known = {option.name for option in PACKAGED[_PACKAGED[name]].options}
+    if name in ("ADAMW_ADV", "ADOPT_ADV") and given.get("beta3") is not None:
+        given = {**given, "beta3_ema": given["beta3"]}
+    found = {key: given[key] for key in known if given.get(key) is not None}
+    absent = _ABSENT.get(name, {})
+    found |= {key: value for key, value in absent.items() if key not in found}
+    if name in ("CAME", "LION", "ADAFACTOR"):
+        return found
+    for key, flag in _OTHERS.items():
+        value = given.get(key)
+        needed = name.endswith("ADV") or key.startswith("use_")
+        if value and needed and key not in known and (not flag or given.get(flag)):
+            found[key] = value
     return found
 
 
@@ -159,11 +187,11 @@ def _option(key: str) -> Rule:
             return took(f"optimizer.options.{key}", options[key])
         if key in ("beta1", "beta2") and "betas" in options:
             return turned("", {"optimizer.options.betas": options["betas"]})
-        if key == "relative_step" and key in options:
+        if name in _PACKAGED and key in options:
             return took(f"optimizer.options.{key}", options[key])
         if key in _TECHNICAL or (key in _DEFAULT_TRUE and value is True):
             return left("only changes speed or rounding", matters=False)
-        if value in (False, 0, "", {}):
+        if value in (False, 0, "", {}, math.inf):
             return left("has no effect with this value", matters=False)
         return left(f"the optimizer {setting['name']} has no such option")
 

@@ -121,6 +121,8 @@ def _warmup(scope: Scope, value: Any) -> Result:
     steps = float(value)
     if steps <= 0:
         return left("has no effect with this value", matters=False)
+    if optimizer_of(scope).setting["name"] == "prodigy_plus_schedule_free":
+        return left("is not used with this optimizer", matters=False)
     if steps <= 1:
         share = f"{100 * steps:.10g} %"
         return turned("a fraction of the run", {"learning_rate_warmup_steps": share})
@@ -133,6 +135,9 @@ def _warmup(scope: Scope, value: Any) -> Result:
 
 def _scheduler(scope: Scope, value: Any) -> Result:
     name = str(value).lower()
+    if optimizer_of(scope).is_schedule_free:
+        note = "" if name == "constant" else "schedule-free optimizers have none"
+        return turned(note, {"learning_rate_scheduler": "constant"})
     if name in ("constant", "linear", "cosine"):
         return turned("", {"learning_rate_scheduler": name})
     if name == "rex":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from ...methods import CATALOGUE
+from ...methods import CATALOGUE, PACKAGED, PackagedMethod
 from ..settings.optimization import DEFAULT_OPTIMIZER
 from .key_rules import Result
 
@@ -19,9 +20,18 @@ _OURS = {
     "stiefellora": DEFAULT_OPTIMIZER,
     **{name.replace("_", ""): name for name in CATALOGUE},
 }
+# The part of a class path after which the names of its package are used.
+_OF_PACKAGE = {
+    (entry.package, entry.target.rpartition(":")[2].lower()): name
+    for name, entry in PACKAGED.items()
+}
+_PACKAGED = {
+    **{name.replace("_", ""): name for name in PACKAGED},
+    **{entry.target.rpartition(":")[2].lower(): n for n, entry in PACKAGED.items()},
+    "prodigy8bit": "prodigy",
+}
 _CLASSES = {
     "adabelief": "pytorch_optimizer.AdaBelief",
-    "adafactor": "transformers.optimization.Adafactor",
     "adagrad": "torch.optim.Adagrad",
     "adagrad8bit": "bitsandbytes.optim.Adagrad8bit",
     "adam": "torch.optim.Adam",
@@ -30,20 +40,17 @@ _CLASSES = {
     "ademamix": "bitsandbytes.optim.AdEMAMix",
     "ademamix8bit": "bitsandbytes.optim.AdEMAMix8bit",
     "adopt": "pytorch_optimizer.ADOPT",
-    "came": "came_pytorch.CAME",
     "dadaptadagrad": "dadaptation.DAdaptAdaGrad",
     "dadaptadam": "dadaptation.DAdaptAdam",
     "dadaptadan": "dadaptation.DAdaptAdan",
     "dadaptation": "dadaptation.DAdaptAdam",
     "dadaptlion": "dadaptation.DAdaptLion",
     "dadaptsgd": "dadaptation.DAdaptSGD",
-    "lion": "lion_pytorch.Lion",
     "lion8bit": "bitsandbytes.optim.Lion8bit",
     "pagedadamw": "bitsandbytes.optim.PagedAdamW",
     "pagedadamw32bit": "bitsandbytes.optim.PagedAdamW32bit",
     "pagedadamw8bit": "bitsandbytes.optim.PagedAdamW8bit",
     "pagedlion8bit": "bitsandbytes.optim.PagedLion8bit",
-    "prodigy": "prodigyopt.Prodigy",
     "rmsprop": "torch.optim.RMSprop",
     "rmsprop8bit": "bitsandbytes.optim.RMSprop8bit",
     "sgd": "torch.optim.SGD",
@@ -82,6 +89,12 @@ class FoundOptimizer:
         entry = CATALOGUE.get(self.setting["name"])
         return entry is not None and entry.alpha_policy == "rank"
 
+    @property
+    def is_schedule_free(self) -> bool:
+        """True if other programs do not use a schedule with it."""
+        entry = PACKAGED.get(self.setting["name"])
+        return entry is not None and bool(entry.schedule_free)
+
 
 def find_optimizer(name: str, options: Mapping[str, Any]) -> FoundOptimizer:
     """Return the optimizer for a name of another program.
@@ -96,10 +109,14 @@ def find_optimizer(name: str, options: Mapping[str, Any]) -> FoundOptimizer:
         ours = None
     if ours:
         return _own(ours, options)
-    if plain == "adafactor" and options.get("relative_step", True) is not False:
+    packaged = _packaged_name(name)
+    if packaged == "adafactor" and options.get("relative_step", True) is not False:
         return _replaced(f"{name} with relative_step does not use a learning rate")
+    if packaged:
+        note = "with moments of 32 bits" if plain.endswith("8bit") else ""
+        return _of_package(PACKAGED[packaged], options, note)
     path = name if "." in name else _CLASSES.get(plain)
-    if path is None or "schedulefree" in plain:
+    if path is None:
         return _replaced(f"{name} is not supported")
     package = path.partition(".")[0]
     note = "" if package == "torch" else f"requires the package {package}"
@@ -108,8 +125,60 @@ def find_optimizer(name: str, options: Mapping[str, Any]) -> FoundOptimizer:
     return FoundOptimizer(setting, note)
 
 
+def _packaged_name(name: str) -> str | None:
+    """Return the name here of an optimizer of a package that is used by name."""
+    path = name.lower().split(".")
+    if len(path) > 1:
+        return _OF_PACKAGE.get((path[0], path[-1]))
+    return _PACKAGED.get(path[0].replace("_", "").replace("-", ""))
+
+
+def _of_package(
+    entry: PackagedMethod, options: Mapping[str, Any], note: str
+) -> FoundOptimizer:
+    needed = f"requires the package {entry.package}" if entry.extra else ""
+    setting: dict[str, Any] = {"name": entry.name}
+    if entry.name == "adafactor":
+        # The default of the class, which is another one here.
+        setting["scale_parameter"] = True
+    known = {option.name for option in entry.options}
+    for key, value in options.items():
+        setting |= _option_of_package(entry, known, key, value)
+    others = setting.pop("options", {}) | {
+        key: setting.pop(key) for key in [*setting] if key not in {*known, "name"}
+    }
+    if others:
+        setting["options"] = others
+    text = "; ".join(part for part in (needed, note) if part)
+    return FoundOptimizer(setting, text)
+
+
+def _option_of_package(
+    entry: PackagedMethod, known: set[str], key: str, value: Any
+) -> dict[str, Any]:
+    """Return the options here for an argument of the class of a package."""
+    parts = entry.packed.get(key)
+    if parts and isinstance(value, list | tuple) and len(value) == len(parts):
+        return dict(zip(parts, value, strict=True))
+    if key in known and value is not None:
+        unlimited = isinstance(value, float) and math.isinf(value)
+        return {} if unlimited else {key: value}
+    return {} if key in entry.fixed or value is None else {key: value}
+
+
 def took_options(found: FoundOptimizer, options: Mapping[str, Any]) -> Result:
     """Return the result of options that an optimizer takes."""
+    entry = PACKAGED.get(found.setting["name"])
+    if entry is not None:
+        known = {option.name for option in entry.options}
+        parts: dict[str, Any] = {}
+        for key, value in options.items():
+            parts |= _option_of_package(entry, known, key, value)
+        sets = {
+            f"optimizer.{name}" if name in known else f"optimizer.options.{name}": value
+            for name, value in parts.items()
+        }
+        return Result("taken" if parts.keys() == options.keys() else "translated", sets)
     if found.setting["name"] == "custom":
         sets = {f"optimizer.options.{key}": value for key, value in options.items()}
         return Result("taken", sets)

@@ -20,6 +20,7 @@ from .key_rules import (
     turned,
 )
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
+from .sd_schedule import SCHEDULE
 from .source_files import literal
 
 __all__ = [
@@ -145,54 +146,6 @@ def _text_rate(scope: Scope, value: Any) -> Result:
     found = _text_encoders(scope, False)
     rates = {key: inner for key, inner in found.sets.items() if "rate" in key}
     return Result("taken", rates, "see network_train_unet_only")
-
-
-def _scheduler(scope: Scope, value: Any) -> Result:
-    name = str(value).lower()
-    if name.startswith("constant"):
-        return turned("", {"learning_rate_scheduler": "constant"})
-    if name in ("cosine", "linear"):
-        return took("learning_rate_scheduler", name)
-    key = "learning_rate_scheduler"
-    if name == "cosine_with_restarts":
-        cycles = int(scope.get("lr_scheduler_num_cycles", 1) or 1)
-        return Result("taken", {key: name, "learning_rate_cycles": cycles})
-    if name == "polynomial":
-        power = float(scope.get("lr_scheduler_power", 1) or 1)
-        return Result("taken", {key: name, "learning_rate_power": power})
-    if name == "cosine_with_min_lr":
-        return turned("", {"learning_rate_scheduler": "cosine"})
-    return left(why.SCHEDULES)
-
-
-def _warmup(scope: Scope, value: Any) -> Result:
-    if not float(value):
-        return left("has no effect with this value", matters=False)
-    if str(scope.get("lr_scheduler", "constant")).lower() == "constant":
-        return left("the scheduler constant has no warmup", matters=False)
-    if float(value) >= 1:
-        return took("learning_rate_warmup_steps", int(float(value)))
-    if scope.get("max_train_epochs"):
-        share = f"{100 * float(value):.10g} %"
-        return turned("a fraction of the run", {"learning_rate_warmup_steps": share})
-    steps = int(float(value) * int(scope.get("max_train_steps")))
-    return turned("a fraction of the steps", {"learning_rate_warmup_steps": steps})
-
-
-def _of_scheduler(name: str) -> Rule:
-    def rule(scope: Scope, value: Any) -> Result:
-        used = scope.get("lr_scheduler") == name
-        return left(
-            "see lr_scheduler" if used else f"is only used by {name}", matters=False
-        )
-
-    return rule
-
-
-def _lowest_rate(scope: Scope, value: Any) -> Result:
-    if scope.get("lr_scheduler") != "cosine_with_min_lr":
-        return left("is not used by this scheduler", matters=False)
-    return took("learning_rate_min_factor", float(value))
 
 
 def _epochs(scope: Scope, value: Any) -> Result:
@@ -377,6 +330,7 @@ def _lion(scope: Scope, value: Any) -> Result:
 _FP8 = "weight_dtype int8 or nfloat4 save as much memory"
 
 TRAINING: dict[str, Rule] = {
+    **SCHEDULE,
     "ae": take("vae_model_name", str),
     "cache_latents": take("latent_caching", bool),
     "cache_latents_to_disk": ignore("the cache is always on the disk", matters=False),
@@ -415,13 +369,6 @@ TRAINING: dict[str, Rule] = {
     "gradient_checkpointing": take("gradient_checkpointing", bool),
     "learning_rate": _learning_rate,
     "logging_dir": ignore(why.LOGS),
-    "lr_scheduler": _scheduler,
-    "lr_scheduler_args": ignore(why.SCHEDULES),
-    "lr_scheduler_min_lr_ratio": _lowest_rate,
-    "lr_scheduler_num_cycles": _of_scheduler("cosine_with_restarts"),
-    "lr_scheduler_power": _of_scheduler("polynomial"),
-    "lr_scheduler_type": ignore(why.SCHEDULES),
-    "lr_warmup_steps": _warmup,
     "masked_loss": _masked,
     "max_grad_norm": take("clip_grad_norm", float),
     "max_train_epochs": _epochs,

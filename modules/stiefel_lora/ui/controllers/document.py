@@ -22,7 +22,7 @@ from ...config.plugins import load_named_plugins
 from ...config.presets import find_preset
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...files.atomic import atomic_write
-from ...methods import CATALOGUE
+from ...methods import find_record
 from .pages import all_fields, optimizer_fields
 
 __all__ = ["Document"]
@@ -144,7 +144,7 @@ class Document:
         if name == "custom":
             after["optimizer"]["class"] = "torch.optim.RAdam"
         after.pop("learning_rate", None)
-        entry = CATALOGUE.get(name)
+        entry = find_record(name)
         if entry is not None and entry.alpha_policy == "rank":
             after.pop("lora_alpha", None)
         if entry is not None and entry.plugin is not None:

@@ -14,7 +14,7 @@ from ...config.packages import missing_packages
 from ...config.path_text import is_hub_name
 from ...config.schema import DEFAULT_OPTIMIZER
 from ...families.hub_models import cached_folder, download_note
-from ...methods import CATALOGUE
+from ...methods import find_record
 from .pages import all_fields, optimizer_fields
 
 __all__ = ["Findings", "examine", "field_of", "locks", "with_machine"]
@@ -85,7 +85,7 @@ def with_machine(
 def locks(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields that are determined by another setting, with the reasons."""
     name = data.get("optimizer", {}).get("name", DEFAULT_OPTIMIZER)
-    entry = CATALOGUE.get(name)
+    entry = find_record(name)
     found = {}
     if entry is not None and entry.alpha_policy == "rank":
         found["lora_alpha"] = (

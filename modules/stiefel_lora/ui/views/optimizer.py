@@ -7,7 +7,7 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QGroupBox, QLabel, QVBoxLayout, QWidget
 
-from ...methods import CATALOGUE, CUSTOM
+from ...methods import CATALOGUE, CUSTOM, PACKAGED, find_record
 from ..controllers.document import Document
 from ..controllers.findings import Findings
 from ..controllers.pages import optimizer_fields
@@ -69,7 +69,7 @@ class OptimizerPanel(QGroupBox):
         assert self.form is not None
         values = {key: document.value(f"optimizer.{key}") for key in self.form.rows}
         self.form.show_values(values)
-        entry = CATALOGUE.get(name)
+        entry = find_record(name)
         idle = entry.without_effect(values) if entry is not None else []
         without = {option.name for option in idle}
         for key, row in self.form.rows.items():
@@ -85,13 +85,13 @@ class OptimizerPanel(QGroupBox):
 
     def _list_methods(self) -> bool:
         """Fill the drop-down list. Return whether plugins have changed the list."""
-        names = [*CATALOGUE, CUSTOM]
+        names = [*CATALOGUE, *PACKAGED, CUSTOM]
         if names == self.names:
             return False
         self.names = names
         self.combo.clear()
         for name in names:
-            entry = CATALOGUE.get(name)
+            entry = find_record(name)
             self.combo.addItem(entry.label if entry else _CUSTOM)
             self.combo.setItemData(
                 self.combo.count() - 1,
@@ -104,7 +104,7 @@ class OptimizerPanel(QGroupBox):
     def _take(self, name: str) -> None:
         """Show the options of the selected optimizer."""
         self._name = name
-        entry = CATALOGUE.get(name)
+        entry = find_record(name)
         # -1 shows an empty entry if the plugin is missing.
         place = self.names.index(name) if name in self.names else -1
         self.combo.setCurrentIndex(place)
