@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import Blip2ForConditionalGeneration, Blip2Processor
 from typer.testing import CliRunner
 
 from helpers.runs import make_images
 from helpers.tiny_blip import make_blip
+from helpers.tiny_blip2 import make_blip2
 from helpers.tiny_tagger import make_tagger
 from stiefel_lora import ConfigError, DataError, ModelError
 from stiefel_lora._commands import app
@@ -91,6 +93,23 @@ def test_emoticons_keep_their_underscores():
         assert readable_tag(name) == name
     assert readable_tag("looking_at_viewer") == "looking at viewer"
     assert readable_tag("k-on!_(series)") == "k-on! (series)"
+
+
+@pytest.mark.parametrize("text", ["opt", "t5"])
+def test_blip_2_gives_the_text_of_transformers(tmp_path, text):
+    """Both language models of the published BLIP-2 models: OPT and Flan-T5."""
+    folder = make_blip2(tmp_path / text, text)
+    found = opened(folder, device="cpu")
+    texts = [found.caption(filled(color)) for color in (RED, BLUE)]
+    assert texts[0] != texts[1]
+    processor = Blip2Processor.from_pretrained(folder)
+    model = Blip2ForConditionalGeneration.from_pretrained(folder)
+    for color, caption in zip((RED, BLUE), texts, strict=True):
+        inputs = processor(images=filled(color), return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=60, num_beams=3)
+        (expected,) = processor.batch_decode(tokens, skip_special_tokens=True)
+        assert caption == expected.strip()
+        assert caption.startswith("word")
 
 
 def test_blip_describes_an_image_always_the_same(blip):

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stiefel_lora._exceptions import ModelError
 from stiefel_lora.checkpoints.hub import model_from_hub
 from stiefel_lora.families import hub_models
 from stiefel_lora.families.catalogue import records
 from stiefel_lora.families.hub_models import download_note
+from stiefel_lora.memory.settings import usual_settings
 from stiefel_lora.ui.controllers.findings import examine
 
 HUB_MODELS = {k: v for record in records() for k, v in record.hub_models.items()}
@@ -110,9 +112,49 @@ def test_the_window_shows_it_at_the_field(monkeypatch: pytest.MonkeyPatch) -> No
     assert hub_models.access_hint("somebody/model") == ""
 
 
+BYTES = {"sdxl": 4, "sd15": 4, "flux": 2}
+"""Size of a stored number: the SDXL and SD 1.5 files are float32, FLUX.1's bfloat16."""
+
+
+@pytest.mark.parametrize("family", BYTES)
+def test_the_download_sizes_follow_from_the_shapes(family: str) -> None:
+    import diffusers
+    import transformers
+
+    settings = usual_settings(family)
+    with torch.device("meta"):
+        parts: list[torch.nn.Module] = []
+        for part in ("unet", "transformer", "vae"):
+            if part in settings:
+                kind = getattr(diffusers, settings[part]["_class_name"])
+                parts.append(kind.from_config(settings[part]))
+        first = transformers.CLIPTextConfig(**settings["text_encoder"])
+        parts.append(transformers.CLIPTextModel(first))
+        if family == "sdxl":
+            second = transformers.CLIPTextConfig(**settings["text_encoder_2"])
+            parts.append(transformers.CLIPTextModelWithProjection(second))
+        if family == "flux":
+            t5 = transformers.T5Config(**settings["text_encoder_2"])
+            parts.append(transformers.T5EncoderModel(t5))
+        if family == "sd15":
+            # The safety checker, which is downloaded, too: CLIP's ViT-L/14.
+            vision = transformers.CLIPVisionConfig(
+                hidden_size=1024,
+                intermediate_size=4096,
+                num_hidden_layers=24,
+                num_attention_heads=16,
+                patch_size=14,
+                projection_dim=768,
+            )
+            parts.append(transformers.CLIPVisionModelWithProjection(vision))
+    count = sum(tensor.numel() for part in parts for tensor in part.parameters())
+    (known,) = next(r for r in records() if r.name == family).hub_models.values()
+    assert round(count * BYTES[family] / 1e9, 1) == known.gigabytes
+
+
 def test_the_page_has_the_same_numbers() -> None:
     page = Path(__file__).parents[2] / "docs" / "training.md"
     text = page.read_text(encoding="utf-8")
     for name, known in HUB_MODELS.items():
-        row = f"| `{name}` | {known.gigabytes:g} GB | {known.license}"
+        row = f"| `{name}` | about {known.gigabytes:g} GB | {known.license}"
         assert row in text

@@ -91,7 +91,8 @@ class HubModel:
     """Download size, license and access conditions of a model on the Hugging Face Hub.
 
     The size is that of the files that ``DiffusionPipeline.download`` downloads: the
-    .safetensors weights of all parts, in full precision if there are several.
+    .safetensors weights of all parts, in full precision if there are several. It is
+    computed from the number of parameters and the stored data type.
     """
 
     gigabytes: float
