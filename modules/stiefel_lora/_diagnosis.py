@@ -38,6 +38,7 @@ _IMPORTED = {
         "schedulefree",
     ),
     "captions": ("onnxruntime",),
+    "heif": ("pillow_heif",),
 }
 NEEDED = ("train",)
 """Parts of the package that are required for training."""

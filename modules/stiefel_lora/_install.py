@@ -23,6 +23,7 @@ EXTRAS = {
     "xformers": "attention by xformers",
     "optimizers": "Prodigy, CAME, Lion, schedule-free and other optimizers",
     "captions": "automatic captions by a tagger",
+    "heif": "images of phones (.heic, .heif)",
 }
 """Purpose of each extra."""
 

@@ -148,7 +148,7 @@ def test_images_without_a_new_caption_are_listed_with_the_reason(tagger, tmp_pat
     filled(RED).convert("RGBA").save(folder / "00.png")
     (folder / "01.png").write_bytes(b"\x89PNG broken")
     filled((0, 0, 0)).save(folder / "02.png")
-    (folder / "04.gif").write_bytes(b"")
+    (folder / "04.jxl").write_bytes(b"")
     (folder / "metadata.jsonl").write_text("no JSON")
     (folder / "03.txt").write_bytes(b"\xff\xfe\xff")
     filled(RED).save(folder / "00.webp")
@@ -157,7 +157,7 @@ def test_images_without_a_new_caption_are_listed_with_the_reason(tagger, tmp_pat
     reasons = {path.name: reason for path, reason in done.without.items()}
     assert sorted(reasons) == ["00.webp", "01.png", "02.png", "03.png"]
     assert "Line 1 of" in done.remarks[0]
-    assert "unsupported formats are skipped: .gif (1)" in done.remarks[1]
+    assert "unsupported formats are skipped: .jxl (1)" in done.remarks[1]
     assert len(done.remarks) == 2
     assert reasons["00.webp"] == "00.txt is the caption of 00.png"
     assert "cannot identify" in reasons["01.png"]

@@ -154,8 +154,9 @@ def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_concepts([Concept(path=tmp_path)])
     assert str(error.value) == (
-        f"The folder {tmp_path} contains no images. Put images (.avif, .bmp, .jpeg, "
-        ".jpg, .png, .webp) into it."
+        f"The folder {tmp_path} contains no images. Put images (.apng, .avif, "
+        ".bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pjp, .pjpeg, .png, .tif, .tiff, .webp) "
+        "into it."
     )
 
 
@@ -232,21 +233,21 @@ def test_hidden_folders_and_those_of_programs_are_passed_over(tmp_path: Path) ->
 
 
 def test_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
-    for name in ["a.png", "b.HEIC", "c.heic", "d.tif", "e.jfif", "notes.pdf", ".f.gif"]:
+    for name in ["a.png", "b.JXL", "c.jxl", "d.psd", "e.cr2", "notes.pdf", ".f.tga"]:
         write(tmp_path, name)
     write(tmp_path, "a-masklabel.tif")
     scan = scan_concepts([Concept(path=tmp_path)])
     assert [p.path.name for p in scan.images] == ["a.png"]
     assert scan.remarks == (
-        f"{tmp_path}: images in unsupported formats are skipped: .heic (2), "
-        f".tif (1), .jfif (1). Convert them to one of .avif, .bmp, .jpeg, .jpg, .png, "
-        f".webp.",
+        f"{tmp_path}: images in unsupported formats are skipped: .jxl (2), .psd (1), "
+        ".cr2 (1). Convert them to one of .apng, .avif, .bmp, .gif, .jfif, .jpe, "
+        ".jpeg, .jpg, .pjp, .pjpeg, .png, .tif, .tiff, .webp.",
     )
 
 
 def test_a_folder_of_formats_that_are_not_read_names_them(tmp_path: Path) -> None:
-    write(tmp_path, "a.heic")
-    with pytest.raises(DataError, match=r"\(\.heic \(1\)\) are not supported\. Conv"):
+    write(tmp_path, "a.jxl")
+    with pytest.raises(DataError, match=r"\(\.jxl \(1\)\) are not supported\. Conv"):
         scan_concepts([Concept(path=tmp_path)])
 
 

@@ -106,7 +106,7 @@ def test_scan_lists_every_file_with_a_problem_and_its_reason(tmp_path: Path) -> 
     for number in range(7):
         Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"good{number}.png")
         (folder / f"bad{number}.jpg").write_bytes(b"no image")
-    for suffix in ("gif", "heic", "heic"):
+    for suffix in ("psd", "jxl", "jxl"):
         (folder / f"other{suffix}{len(list(folder.iterdir()))}.{suffix}").touch()
     for number in range(25):
         Image.new("RGB", (64, 64), (0, 0, 9 + number)).save(
@@ -126,5 +126,5 @@ def test_scan_lists_every_file_with_a_problem_and_its_reason(tmp_path: Path) -> 
         (bad,) = [line for line in listed if f"bad{number}.jpg" in line]
         assert "skipped: " in bad
         assert "; no caption" in bad
-    assert any(".heic (2), .gif (1)" in line for line in lines)
+    assert any(".jxl (2), .psd (1)" in line for line in lines)
     assert len(done.stderr.splitlines()) == 25

@@ -42,6 +42,8 @@ _WEIGHTS = "weights in sample prompts"
 _PRIOR = "masked prior preservation, prior prediction"
 _BASE = f"{_TRAINING}prior_preservation.py::test_"
 _RANGES = "validation loss by timesteps"
+_FILES = f"{_DATA}image_formats.py::test_"
+_FORMATS = "TIFF, GIF, AVIF, HEIC images"
 _MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
@@ -351,6 +353,39 @@ OFF = (
             "tests/ui/window/test_run_tab.py::"
             "test_the_loss_of_each_range_is_below_the_plot",
         ),
+    ),
+    Off(
+        _FORMATS,
+        "data.image_formats.is_image_name",
+        Returns('path.suffix in (".png", ".jpg")'),
+        (
+            f"{_FILES}formats_are_found_and_show_the_same_colors[tiff]",
+            f"{_FILES}formats_are_found_and_show_the_same_colors[gif]",
+        ),
+    ),
+    Off(
+        _FORMATS,
+        "data.image_crop._on_white",
+        Call("to_gray", "image"),
+        (f"{_FILES}gray_tiffs_of_16_bits_are_scaled[257]",),
+    ),
+    Off(
+        _FORMATS,
+        "data.frames.has_frames",
+        Returns("False"),
+        (f"{_FILES}the_first_frame_is_used_and_stated[a.webp]",),
+    ),
+    Off(
+        _FORMATS,
+        "data.image_formats.missing_package",
+        Returns("''"),
+        (f"{_FILES}heic_files_are_counted_without_their_package",),
+    ),
+    Off(
+        _FORMATS,
+        "data.sizes._size_by_pillow",
+        Call("getattr", "None"),
+        (f"{_FILES}rotated_images_are_upright[a.tif]",),
     ),
     Off(
         "job queue",

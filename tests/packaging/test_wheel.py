@@ -76,7 +76,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     base = [r for r in metadata.get_all("Requires-Dist") or [] if "extra ==" not in r]
     assert base == ["torch>=2.4"]
-    extras = {"train", "ui", "quant", "xformers", "captions", "optimizers"}
+    extras = {"train", "ui", "quant", "xformers", "captions", "heif", "optimizers"}
     extras |= {"test", "docs"}
     assert set(metadata.get_all("Provides-Extra") or []) == extras
 

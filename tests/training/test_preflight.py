@@ -37,10 +37,10 @@ def test_what_is_found(
 ) -> None:
     config = tiny_config(tiny_sdxl, tmp_path)
     (tmp_path / "train" / "00.txt").unlink()
-    (tmp_path / "train" / "more.heic").touch()
+    (tmp_path / "train" / "more.jxl").touch()
     found = estimate_run(config)
     assert (found.images, found.held_out, found.without_caption) == (4, 2, 1)
-    assert [".heic (1)" in remark for remark in found.remarks] == [True]
+    assert [".jxl (1)" in remark for remark in found.remarks] == [True]
     # The command prints these, once.
     assert capsys.readouterr().err == ""
     assert found.layers == 12

@@ -14,7 +14,12 @@ TEXT = ".txt"
 """The default."""
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|\.\.|[. ]$')
-_IMAGES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+_IMAGES = frozenset(
+    {
+        *(".apng", ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg"),
+        *(".jpg", ".png", ".tif", ".tiff", ".webp"),
+    }
+)
 
 
 def with_dot(text: str) -> str:

@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 from .._exceptions import DataError
 from .._wording import counted
 from .captions import captions_of, unread_captions
+from .image_formats import (
+    IMAGE_SUFFIXES,
+    is_image_name,
+    is_other_image_name,
+    missing_package,
+)
 from .links import Links, find_links, link_remarks
 from .mask_files import is_label, pair_masks
 from .numbered_folders import (
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
     from ..config import Concept
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "CaptionedImage",
     "Scan",
     "refuse",
@@ -34,44 +39,6 @@ __all__ = [
     "scan_with_problems",
 ]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".avif"})
-# Other image and camera formats. They are counted, but not used for training.
-_UNREAD_SUFFIXES = frozenset(
-    {
-        ".apng",
-        ".arw",
-        ".cr2",
-        ".cr3",
-        ".dng",
-        ".exr",
-        ".gif",
-        ".hdr",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".ico",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jxl",
-        ".nef",
-        ".orf",
-        ".pbm",
-        ".pgm",
-        ".pjp",
-        ".pjpeg",
-        ".ppm",
-        ".psd",
-        ".raf",
-        ".rw2",
-        ".svg",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".xcf",
-    }
-)
 # Default maximum number of problems of one kind in an error.
 _SHOWN = 20
 
@@ -298,7 +265,7 @@ def _hint(found: _Files, deep: bool) -> str:
     if found.unread:
         return (
             f"Images in other formats ({_formats(found.unread)}) are not supported. "
-            f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+            f"{_remedy(found.unread)}"
         )
     if found.labels:
         return (
@@ -309,13 +276,11 @@ def _hint(found: _Files, deep: bool) -> str:
 
 
 def _is_image(path: Path) -> bool:
-    is_one = path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    return is_one and not is_label(path)
+    return is_image_name(path) and path.is_file() and not is_label(path)
 
 
 def _is_unread(path: Path) -> bool:
-    known = path.suffix.lower() in _UNREAD_SUFFIXES and path.is_file()
-    return known and not is_label(path)
+    return is_other_image_name(path) and path.is_file() and not is_label(path)
 
 
 def _formats(paths: Sequence[Path]) -> str:
@@ -323,12 +288,18 @@ def _formats(paths: Sequence[Path]) -> str:
     return ", ".join(f"{suffix} ({count})" for suffix, count in counts)
 
 
+def _remedy(paths: Sequence[Path]) -> str:
+    suffixes = {path.suffix.lower() for path in paths}
+    found = f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+    package = missing_package(suffixes)
+    return f"{found}. {package}" if package else found
+
+
 def _unread(paths: Sequence[Path], folder: Path) -> Iterator[str]:
     if paths:
         yield (
             f"{folder}: images in unsupported formats are skipped: "
-            f"{_formats(paths)}. Convert them to one of "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+            f"{_formats(paths)}. {_remedy(paths)}."
         )
 
 

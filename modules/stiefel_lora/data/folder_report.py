@@ -22,6 +22,7 @@ from .color_profiles import profile_remarks
 from .duplicates import duplicates
 from .entry import Entry
 from .folder import CaptionedImage, refuse, scan_with_problems
+from .frames import frame_remarks
 from .sizes import upright_size
 from .unreadable import UnreadableImage
 
@@ -177,6 +178,7 @@ def report_on(config: TrainConfig, decode: Decode | None = None) -> ScanReport:
         for number, (size, own) in sizes.items()
         for bucket in own
     ]
+    files = [image.path for image in good]
     chosen = collections.Counter(entry.size for entry in entries)
     per_pass: dict[Size, float] = collections.defaultdict(float)
     for rate, entry in zip(rates_of_entries(entries), entries, strict=True):
@@ -195,9 +197,9 @@ def report_on(config: TrainConfig, decode: Decode | None = None) -> ScanReport:
         },
         without_caption=scan.uncaptioned,
         broken=broken,
-        duplicates=duplicates(image.path for image in good),
+        duplicates=duplicates(files),
         listed_but_missing=_listed_but_missing(scan.images),
-        remarks=(*scan.remarks, *profile_remarks(image.path for image in good)),
+        remarks=(*scan.remarks, *frame_remarks(files), *profile_remarks(files)),
         problems=scan.problems,
         entries=tuple(entries),
     )

@@ -81,6 +81,7 @@ def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
 
 def to_gray(image: Image.Image) -> Image.Image:
     """Convert an image to 8-bit gray. 16-bit values are scaled instead of clipped."""
+    _check_depth(image)
     if not image.mode.startswith("I"):
         return image.convert("L")
     gray = np.asarray(image).astype(np.float64) / 257.0
@@ -123,8 +124,20 @@ def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
         )
 
 
+def _check_depth(image: Image.Image) -> None:
+    """Check that the values of a gray image are known to be 8-bit or 16-bit ones."""
+    known = image.mode != "F"
+    if image.mode == "I":
+        known = int(np.asarray(image).max()) < 1 << 16
+    if not known:
+        raise UnreadableImage(
+            "it has 32-bit values, whose range is unknown. Save it with 8 or 16 bits"
+        )
+
+
 def _on_white(image: Image.Image) -> Image.Image:
     """Convert an image to RGB with a white background."""
+    _check_depth(image)
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
     if image.has_transparency_data:

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from .image_formats import register_heif
 from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["open_image"]
@@ -40,6 +41,11 @@ def _opened(path: Path) -> Image.Image:
     with _LOCK:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
+            return Image.open(path)
+        except UnidentifiedImageError:
+            # Also files of phones whose extension is .jpg.
+            if not register_heif():
+                raise
             return Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit

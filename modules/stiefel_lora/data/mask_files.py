@@ -12,12 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .._wording import counted
+from .image_formats import HEIF_SUFFIXES, IMAGE_SUFFIXES
 
 __all__ = ["LABEL_SUFFIXES", "is_label", "pair_masks"]
 
-LABEL_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".avif", ".tif", ".tiff", ".gif"}
-)
+LABEL_SUFFIXES = IMAGE_SUFFIXES | HEIF_SUFFIXES
 _Masks = dict[tuple[Path, str], list[Path]]
 
 # Suffixes of copies ("a-masklabel (1)", "a-masklabel copy") or a doubled extension

@@ -12,11 +12,14 @@ from typing import BinaryIO
 import imagesize
 
 from .image_file import open_image
+from .png_chunks import has_png_chunk
 from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["upright_size"]
 
 _ORIENTATION = 0x0112
+_WIDTH, _HEIGHT = 256, 257
+"""Tags of TIFF files."""
 # Values of the EXIF orientation that swap width and height.
 _SWAPPED = (5, 6, 7, 8)
 
@@ -43,29 +46,26 @@ def upright_size(path: Path) -> tuple[int, int]:
 def _size_by_pillow(path: Path) -> tuple[int, int]:
     with open_image(path) as image:
         width, height = image.size
+        tags = getattr(image, "tag_v2", None)
+        if image.format == "TIFF" and tags is not None:
+            # Newer versions of Pillow have already swapped the size.
+            width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
         turned = image.getexif().get(_ORIENTATION) in _SWAPPED
     return (height, width) if turned else (width, height)
 
 
 def _may_be_turned(file: BinaryIO) -> bool:
-    """Return whether a PNG or WebP file may contain EXIF data."""
+    """Return whether a file may contain a rotation that ``imagesize`` ignores.
+
+    These are PNG and WebP files with EXIF data, and all TIFF, AVIF and HEIF files.
+    """
     head = file.read(32)
     if head.startswith(b"\x89PNG"):
-        return _has_exif_chunk(file)
+        return has_png_chunk(file, b"eXIf")
+    if head[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+        return True
+    if head[4:8] == b"ftyp":
+        return True
     extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
     # Byte 20 has the flags of the VP8X chunk; 0x08 stands for EXIF data.
     return extended and len(head) > 20 and bool(head[20] & 0x08)
-
-
-def _has_exif_chunk(file: BinaryIO) -> bool:
-    """Return whether a PNG file contains EXIF data before the pixels."""
-    place = 8
-    while True:
-        file.seek(place)
-        head = file.read(8)
-        if len(head) < 8 or head[4:] in (b"IDAT", b"IEND"):
-            return False
-        if head[4:] == b"eXIf":
-            return True
-        # Length, type and checksum of the chunk are 4 bytes each.
-        place += 12 + int.from_bytes(head[:4], "big")

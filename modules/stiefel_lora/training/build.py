@@ -14,6 +14,7 @@ from ..config.optimizer import ForeignOptimizer
 from ..config.rules_lora import DROPOUTS
 from ..data.color_profiles import profile_remarks
 from ..data.folder import Scan, scan_concepts
+from ..data.frames import frame_remarks
 from ..data.order import DataOrder
 from ..data.plan import Plan, plan_of
 from ..data.prepare import EncodedSet, encode_set
@@ -220,7 +221,8 @@ def _encode(
             f"{len(encoded.unreadable)} of {len(scan.images)} images cannot be read "
             f"and are skipped: {'; '.join(encoded.unreadable)}."
         )
-    for remark in profile_remarks(image.path for image in encoded.distinct_images):
+    files = [image.path for image in encoded.distinct_images]
+    for remark in (*frame_remarks(files), *profile_remarks(files)):
         say(remark)
     return encoded
 
