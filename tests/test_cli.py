@@ -45,7 +45,7 @@ def trainer(monkeypatch):
     module.error = None
     module.result = types.SimpleNamespace(interrupted=False)
 
-    def train(config, resume=None):
+    def train(config, resume=None, check_every=0):
         calls.append((config, resume))
         if module.error:
             raise module.error
@@ -294,7 +294,14 @@ def test_the_verbs_and_their_options_are_frozen():
         "new": ("kind", "images", "vram", "family", "trigger", "output"),
         "import": ("words", "output", "family", "strict"),
         "doctor": ("as_json",),
-        "train": ("config", "overrides", "resume", "plugins"),
+        "train": (
+            "config",
+            "overrides",
+            "resume",
+            "plugins",
+            "processes",
+            "check_processes",
+        ),
         "validate": ("config", "overrides", "plugins", "decode", "as_json"),
         "study": (
             "config",

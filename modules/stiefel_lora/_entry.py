@@ -37,6 +37,7 @@ def train_file(
     overrides: Sequence[str] = (),
     resume: str | None = None,
     plugins: Sequence[str] = (),
+    check_every: int = 0,
 ) -> TrainResult:
     """Train a config file or preset.
 
@@ -45,6 +46,7 @@ def train_file(
         overrides: ``KEY=VALUE`` settings as for ``--set``.
         resume: ``"last"``, a run folder or a checkpoint folder.
         plugins: files or modules that define optimizers.
+        check_every: interval in steps at which several processes are compared, or 0.
 
     Raises:
         InputError: If an input is invalid. Inputs are checked before a model is loaded.
@@ -63,7 +65,7 @@ def train_file(
 
     if resume is not None:
         resume = _run_meant(config, resume)
-    return training.train(settings, resume=resume)
+    return training.train(settings, resume=resume, check_every=check_every)
 
 
 def outcome_of(error: BaseException) -> tuple[str, int] | None:

@@ -66,6 +66,7 @@ _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
     f"test_stopped_run_saves_explains_how_to_resume_and_ends_the_same"
 )
+_PROCESSES = f"{_TRAINING}several_processes.py::"
 _CUT = f"{_TRAINING}varied_pictures.py::test_a_run_cut_inside_a_pass_ends_the_same"
 _AVERAGE = (
     f"{_TRAINING}averaging.py::"
@@ -404,6 +405,32 @@ OFF = (
         "jobs.sweep.combinations",
         Result("[]"),
         ("tests/jobs/test_plan.py::test_a_sweep_reaches_every_field",),
+    ),
+    Off(
+        "several GPUs",
+        "training.distributed.Processes.average_gradients",
+        Returns(),
+        (f"{_PROCESSES}test_the_first_gradient_images_noise_and_timesteps_are_equal",),
+    ),
+    Off(
+        "several GPUs",
+        "data.prepare.fill_cache",
+        Returns(),
+        (
+            f"{_PROCESSES}test_images_are_encoded_once_and_one_process_writes_and_prints",
+        ),
+    ),
+    Off(
+        "several GPUs",
+        "training.loop.Loop._save_alone",
+        Returns("ProcessLost('')"),
+        (f"{_PROCESSES}test_a_killed_process_leaves_a_checkpoint_of_the_last_step[1]",),
+    ),
+    Off(
+        "several GPUs",
+        "training.process_check.ProcessCheck.compare",
+        Returns(),
+        (f"{_PROCESSES}test_factors_that_differ_in_a_bit_end_the_run",),
     ),
     Off(
         "resume with full state",

@@ -84,6 +84,8 @@ def _pytest(arguments: list[str], modules: Path) -> None:
     sys.path.insert(0, str(modules))
     # The next run finds what this one compiled.
     sys.dont_write_bytecode = False
+    # Tests may start processes, which multiprocessing forbids to daemons.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     import pytest
 
     code = pytest.main(arguments)

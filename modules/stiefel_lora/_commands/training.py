@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +12,8 @@ from typer.core import TyperCommand
 
 from .._entry import INTERRUPTED, train_file
 from .._exceptions import ConfigError
-from ._shared import PluginOption, SetOption, user_errors
+from .._launcher import check_not_started, record_outcome, run_processes
+from ._shared import PluginOption, SetOption, load, user_errors
 
 __all__ = ["OptionalValue", "train"]
 
@@ -47,13 +50,55 @@ def train(
         ),
     ] = None,
     plugins: PluginOption = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Share every batch among N processes, with a GPU each.",
+            show_default=False,
+        ),
+    ] = None,
+    check_processes: Annotated[
+        int,
+        typer.Option(
+            metavar="STEPS",
+            min=0,
+            help="Every STEPS steps, compare the LoRA of all processes and log hashes "
+            "of their batches. 0: never.",
+        ),
+    ] = 0,
 ) -> None:
     """Train a LoRA."""
-    with user_errors():
+    with _one_outcome(), user_errors():
         config = _config_of(resume) if config is None else config
-        result = train_file(config, overrides or (), resume, plugins or ())
-        if result.interrupted:
-            raise typer.Exit(INTERRUPTED)
+        if processes is not None:
+            check_not_started()
+            from ..config.process_count import check_process_count
+
+            check_process_count(load(config, overrides, plugins), processes)
+        if processes in (None, 1):
+            result = train_file(
+                config, overrides or (), resume, plugins or (), check_processes
+            )
+            if result.interrupted:
+                raise typer.Exit(INTERRUPTED)
+        else:
+            command = ["train", config, "--check-processes", str(check_processes)]
+            command += [] if resume is None else ["--resume", resume]
+            command += [part for text in overrides or () for part in ("--set", text)]
+            command += [part for text in plugins or () for part in ("--plugin", text)]
+            raise typer.Exit(run_processes(processes, command))
+
+
+@contextlib.contextmanager
+def _one_outcome() -> Iterator[None]:
+    """Record the exit code for the process that started several ones."""
+    try:
+        yield
+    except (typer.Exit, SystemExit) as end:
+        code = end.exit_code if isinstance(end, typer.Exit) else end.code
+        assert isinstance(code, int)
+        raise typer.Exit(record_outcome(code)) from end
 
 
 def _config_of(resume: str | None) -> str:

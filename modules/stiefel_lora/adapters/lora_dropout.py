@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._share import WHOLE, Share
 from ..optim.pairs import Pair
 from .adapter_names import TRAINED
 
@@ -42,6 +43,7 @@ class LoraDropout:
         entries: probability of LoRA dropout.
         ranks: probability of rank dropout.
         modules: probability of module dropout.
+        share: share of this process in a batch. Masks are drawn for the whole batch.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class LoraDropout:
         entries: float = 0.0,
         ranks: float = 0.0,
         modules: float = 0.0,
+        share: Share = WHOLE,
     ) -> None:
         self._seed = seed
+        self._share = share
         self._entries, self._ranks, self._modules = entries, ranks, modules
         self._layers: list[Any] = [model.get_submodule(pair.name) for pair in pairs]
         self._names = [pair.name for pair in pairs]
@@ -106,14 +110,15 @@ class LoraDropout:
         generator = self._generators[device]
         generator.manual_seed(self._seed_of(str(number)))
         if self._entries:
-            output = _dropped(output, output.shape, self._entries, generator)
+            shape = [*output.shape]
+            output = _dropped(output, shape, self._entries, generator, self._share)
         if self._ranks:
             # The channels of a convolution are the second axis, those of a linear layer
             # the last one.
             axis = 1 if isinstance(module, nn.Conv2d) else output.dim() - 1
             shape = [1] * output.dim()
             shape[0], shape[axis] = output.shape[0], output.shape[axis]
-            output = _dropped(output, shape, self._ranks, generator)
+            output = _dropped(output, shape, self._ranks, generator, self._share)
         return output
 
     def _seed_of(self, what: str) -> int:
@@ -121,7 +126,14 @@ class LoraDropout:
 
 
 def _dropped(
-    values: Tensor, shape: Sequence[int], share: float, generator: torch.Generator
+    values: Tensor,
+    shape: Sequence[int],
+    probability: float,
+    generator: torch.Generator,
+    share: Share,
 ) -> Tensor:
-    draws = torch.rand(shape, generator=generator, device=values.device)
-    return values * (draws >= share) / (1 - share)
+    """Apply dropout with masks of a shape, whose first axis is that of ``values``."""
+    own = shape[0]
+    whole = (share.total(own), *shape[1:])
+    draws = torch.rand(whole, generator=generator, device=values.device)
+    return values * (draws[share.rows(own)] >= probability) / (1 - probability)

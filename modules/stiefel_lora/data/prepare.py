@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .._share import Share
 from .caption_variants import caption_variants, plain_caption
 from .encoded import EncodedSet
 from .encoder import Encoder, encode_caption
@@ -18,7 +20,7 @@ from .unreadable import UnreadableImage, check_some_readable
 if TYPE_CHECKING:
     from ..families.protocol import Family
 
-__all__ = ["EncodedSet", "encode_caption", "encode_set"]
+__all__ = ["EncodedSet", "encode_caption", "encode_set", "fill_cache"]
 
 Tick = Callable[[], None]
 
@@ -50,6 +52,20 @@ def encode_set(
         tick()
     check_some_readable(len(scan.images), unreadable)
     return found
+
+
+def fill_cache(
+    scan: Scan, family: Family, store: TensorStore, plan: Plan, share: Share
+) -> None:
+    """Encode the images and captions of a process that are not in the cache.
+
+    Unreadable images are skipped. :func:`encode_set` reports them.
+    """
+    found = EncodedSet([], Encoder(family, store, plan.cached), plan, [])
+    for number, image in enumerate(scan.images):
+        if share.takes(number):
+            with contextlib.suppress(UnreadableImage):
+                _prepare(image, found, plan)
 
 
 def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> list[Entry]:

@@ -40,6 +40,12 @@ class InterruptWatch:
             signal.signal(number, handler)
         self._before.clear()
 
+    def ignore(self) -> None:
+        """Ignore further signals, also after the ``with`` block."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+        self._before.clear()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
             # Second signal: stop at once, without waiting for a checkpoint.

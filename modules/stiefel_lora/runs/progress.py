@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -17,12 +18,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["ProgressBar", "say"]
+__all__ = ["ProgressBar", "mute", "say"]
 
 SECONDS_PER_LINE = 10.0
 
 Figures = Mapping[str, float | None]
 """Values by label. Values of None are not shown."""
+
+_muted = False
 
 
 class ProgressBar:
@@ -49,7 +52,7 @@ class ProgressBar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}"),
             console=console,
-            disable=not console.is_terminal,
+            disable=_muted or not console.is_terminal,
         )
         self._task: TaskID = self._progress.add_task(
             label, total=total, completed=done, figures=""
@@ -121,4 +124,17 @@ class _Lines:
 
 def say(message: str) -> None:
     """Print a message above the bar."""
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+    if not _muted:
+        console = Console(stderr=True)
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def mute(muted: bool = True) -> Iterator[None]:
+    """Print no messages and progress in a ``with`` block, if ``muted`` is True."""
+    global _muted
+    before, _muted = _muted, muted
+    try:
+        yield
+    finally:
+        _muted = before

@@ -157,35 +157,46 @@ def check_quantization(config: TrainConfig) -> None:
         )
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Create an accelerator of accelerate for a single process.
+# Variables of torchrun and MPI from which accelerate derives a number of processes.
+_PROCESS_VARIABLES = (
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+)
 
-    Raises:
-        ConfigError: If several processes were started.
+
+def make_accelerator(config: TrainConfig, local: int | None = None) -> Accelerator:
+    """Create an accelerator of accelerate for the device of this process.
+
+    Args:
+        config: configuration of the run.
+        local: number of the GPU with several processes. Gradients are averaged by
+            :mod:`.distributed`, so accelerate only sees a single process.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "Training on several processes is not supported. Start training without "
-            "torchrun or accelerate launch."
-        )
     # accelerate keeps the precision of the first run in a process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=True)
+    device = config.device
+    if local is not None and device_of(config).type == "cuda":
+        device = f"cuda:{local}"
     # accelerate takes a certain GPU only from the environment, which is restored, since
     # other runs of this process may use another one.
-    before = os.environ.get("ACCELERATE_TORCH_DEVICE")
-    if config.device not in ("auto", "cpu"):
-        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    names = ("ACCELERATE_TORCH_DEVICE", *_PROCESS_VARIABLES)
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    if device not in ("auto", "cpu"):
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    elif "ACCELERATE_TORCH_DEVICE" in before:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = before["ACCELERATE_TORCH_DEVICE"]
     try:
         return Accelerator(
-            cpu=config.device == "cpu",
+            cpu=device == "cpu",
             mixed_precision=MIXED_PRECISION[config.train_dtype],
             gradient_accumulation_steps=config.gradient_accumulation_steps,
         )
     finally:
-        if before is None:
-            os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
-        else:
-            os.environ["ACCELERATE_TORCH_DEVICE"] = before
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+        os.environ.update(before)
 
 
 # Attention ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ..data.folder import Scan, scan_concepts
 from ..data.frames import frame_remarks
 from ..data.order import DataOrder
 from ..data.plan import Plan, plan_of
-from ..data.prepare import EncodedSet, encode_set
+from ..data.prepare import EncodedSet, encode_set, fill_cache
 from ..data.tensor_store import TensorStore
 from ..families import Family
 from ..families.text_training import checkpoint_layers
@@ -33,6 +33,7 @@ from .backend import (
     set_attention,
 )
 from .checkpointing.rng import seed_all
+from .distributed import Processes
 from .ema import MovingAverage
 from .lora_start import start_from_loras
 from .loss.denoising_loss import make_objective
@@ -80,13 +81,9 @@ def build_state(
     store = TensorStore(config.cache_dir or config.output_dir / ".cache")
     # Captions are only cached for frozen encoders; trained ones encode at every step.
     frozen_text = bool(family.text_models.keys() - opened.text_targets.keys())
-    plan = plan_of(config, training=True, encodes_text=frozen_text)
-    images = _encode("Encoding images", inputs.train, family, store, plan)
-    plan = plan_of(config, training=False, encodes_text=frozen_text)
-    # Validation images that are never used are not encoded.
-    scan = inputs.validation if config.validate_every else scan_concepts(())
-    validation = _encode("Encoding validation images", scan, family, store, plan)
-    sampler = _make_sampler(config, family, store, folder, encodes_text=frozen_text)
+    processes = inputs.processes
+    images, validation = _encode_sets(config, inputs, store, frozen_text)
+    sampler = _make_sampler(config, inputs, store, folder, encodes_text=frozen_text)
     model = _load_denoiser(config, family)
     add_lora(
         model,
@@ -115,13 +112,16 @@ def build_state(
         scheduler=_make_scheduler(config, optimizer),
         pairs=pairs_of(whole),
         order=DataOrder(images.rates, config.seed, images.sizes),
-        noise=make_noise_source(config, family),
+        noise=make_noise_source(config, family, processes),
         objective=make_objective(config, family.prediction_type),
         images=images,
-        validation=_make_validation(config, family, validation),
+        validation=_make_validation(config, family, validation, processes),
         sampler=sampler,
         text_stops=config.text_encoder_stops,
+        processes=processes,
     )
+    # Devices of different kinds may round the initialization differently.
+    processes.copy_from_main([*state.adapters.values()])
     _add_options(state, config, whole, optimizer)
     if config.compile:
         compile_blocks(state.denoiser)
@@ -130,7 +130,7 @@ def build_state(
 
 def _make_sampler(
     config: TrainConfig,
-    family: Family,
+    inputs: Preflight,
     store: TensorStore,
     folder: RunFolder,
     *,
@@ -138,13 +138,14 @@ def _make_sampler(
 ) -> Sampler:
     return Sampler(
         config.resolved_samples,
-        family,
+        inputs.model.family,
         store,
         config.resolution,
         folder.samples,
         encodes_text=encodes_text,
         weighted=config.sample_prompt_weights,
         model_name=Path(config.base_model_name or "").name,
+        processes=inputs.processes,
     )
 
 
@@ -208,12 +209,30 @@ def _make_dropout(
         entries=config.lora_dropout,
         ranks=config.rank_dropout,
         modules=config.module_dropout,
+        share=state.processes.share,
     )
 
 
+def _encode_sets(
+    config: TrainConfig, inputs: Preflight, store: TensorStore, frozen_text: bool
+) -> tuple[EncodedSet, EncodedSet]:
+    """Encode the images for training and for validation."""
+    plan = plan_of(config, training=True, encodes_text=frozen_text)
+    images = _encode("Encoding images", inputs.train, inputs, store, plan)
+    plan = plan_of(config, training=False, encodes_text=frozen_text)
+    # Validation images that are never used are not encoded.
+    scan = inputs.validation if config.validate_every else scan_concepts(())
+    label = "Encoding validation images"
+    return images, _encode(label, scan, inputs, store, plan)
+
+
 def _encode(
-    label: str, scan: Scan, family: Family, store: TensorStore, plan: Plan
+    label: str, scan: Scan, inputs: Preflight, store: TensorStore, plan: Plan
 ) -> EncodedSet:
+    family, processes = inputs.model.family, inputs.processes
+    if not processes.is_alone:
+        fill_cache(scan, family, store, plan, processes.share)
+        processes.wait()
     with ProgressBar(label, len(scan.images)) as bar:
         encoded = encode_set(scan, family, store, plan, bar.advance)
     if encoded.unreadable:
@@ -228,7 +247,10 @@ def _encode(
 
 
 def _make_validation(
-    config: TrainConfig, family: Family, validation_set: EncodedSet
+    config: TrainConfig,
+    family: Family,
+    validation_set: EncodedSet,
+    processes: Processes,
 ) -> Validation | None:
     if not len(validation_set):
         return None
@@ -236,7 +258,8 @@ def _make_validation(
         validation_set,
         family,
         config.validation_timesteps_per_picture,
-        config.batch_size,
+        config.batch_size // processes.count,
+        processes,
     )
 
 

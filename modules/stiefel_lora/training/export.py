@@ -91,7 +91,11 @@ class LoraWriter:
 
         Raises:
             OutputError: If a file cannot be written.
+
+        Only the main process writes files.
         """
+        if not self._state.processes.is_main:
+            return []
         stem = f"{self._folder.root.name}{mark}"
         # Outside of this block the model holds the trained weights, with which training
         # continues.
@@ -112,7 +116,11 @@ class LoraWriter:
             self._config,
             step=step,
             prediction_type=state.family.prediction_type,
-            notes=run_notes(self._config, state.images),
+            notes={
+                **run_notes(self._config, state.images),
+                "ss_batch_size_per_device": self._config.batch_size
+                // state.processes.count,
+            },
             started=self._started,
             extra=dict(extra),
             base_lengths=self._base_lengths,

@@ -33,10 +33,11 @@ def start_from_gradient(state: TrainingState, config: TrainConfig) -> None:
     with ProgressBar("Computing LOI", BACKWARD_PASSES) as bar:
 
         def backward() -> None:
-            noise = make_noise_source(config, state.family)
+            noise = make_noise_source(config, state.family, state.processes)
             for visits in batches:
                 loss = state.loss(visits, noise) / len(batches)
                 state.accelerator.backward(loss)
+            state.processes.average_gradients(state.adapters.values())
             bar.advance()
 
         starts = init_loi_(state.model, backward, offset=True, seed=config.seed)

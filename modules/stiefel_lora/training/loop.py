@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
 
+from .._locks import Lock
 from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW, measured_at
 from ..optim.foreign import rate_estimates
-from ..runs.commands import take_commands
+from ..runs.commands import Command, take_commands
 from ..runs.interrupts import InterruptWatch
 from ..runs.progress import ProgressBar, say
 from ..runs.run_folder import RunFolder
-from .checkpointing.checkpoint import Checkpoint
+from ..runs.run_lock import run_lock_path
+from .checkpointing.checkpoint import Checkpoint, checkpoint_path
 from .checkpointing.keeper import CheckpointKeeper
 from .checkpointing.snapshot import fitting, restore
+from .distributed import ProcessLost
 from .due import DueEvents
 from .early_stop import EarlyStop
 from .export import BEST, LoraWriter
@@ -74,6 +78,7 @@ class Loop:
         self._position = 0
         self._smooth = math.nan
         self._norms: dict[str, float] = {}
+        self._undo: tuple[int, Tensor] | None = None
         self.step = 0
         """Number of completed optimizer steps."""
 
@@ -136,25 +141,66 @@ class Loop:
 
     def run(self) -> None:
         """Train until the last step, a stop command, Ctrl-C or SIGTERM."""
-        total = self._config.steps
         with InterruptWatch(_say_stopping) as watch:
-            # A resumed run already has the initial measurements in its folder.
-            if self.step == 0:
-                if self._config.sample_every:
-                    self._monitor.sample(0)
-                self._validate()
-            # After them, so that the time left is estimated from steps alone.
-            with ProgressBar("Training", total, self.step) as bar:
-                self._train(watch, bar)
+            try:
+                self._run(watch)
+            except ProcessLost as lost:
+                # torchrun sends a signal to the other processes.
+                watch.ignore()
+                raise self._save_alone() from lost
+
+    def _run(self, watch: InterruptWatch) -> None:
+        # A resumed run already has the initial measurements in its folder.
+        if self.step == 0:
+            if self._config.sample_every:
+                self._monitor.sample(0)
+            self._validate()
+        # After them, so that the time left is estimated from steps alone.
+        with ProgressBar("Training", self._config.steps, self.step) as bar:
+            self._train(watch, bar)
         # The last step may have been saved already, by its interval or on request.
         if self._at_end and self._keeper.latest_step != self.step:
             self.save()
 
+    def _save_alone(self) -> ProcessLost:
+        """Save a checkpoint of the last complete step after a process has ended.
+
+        Every process has the whole state. The one that can lock the run saves: the main
+        process, or else another one.
+
+        Returns:
+            Error with the path of the checkpoint.
+        """
+        keeper, place = self._keeper, self._folder.checkpoints
+        if self._undo is not None:
+            self._position, noise = self._undo
+            self._state.noise.restore(noise)
+        if not self._state.processes.is_main:
+            is_free = Lock(run_lock_path(self._folder.root)).claim()
+            keeper.writes = is_free and not checkpoint_path(place, self.step).exists()
+        if keeper.writes and self.step and keeper.latest_step != self.step:
+            self.save()
+        text = f"Another process of the training ended unexpectedly at step {self.step}"
+        if keeper.latest is None:
+            return ProcessLost(f"{text}. No checkpoint has been saved.")
+        return ProcessLost(
+            f"{text}. The last checkpoint is {keeper.latest}. Resume with any number "
+            f'of processes: stiefel-lora train "{self._folder.config_file}" --resume '
+            f'"{self._folder.root}"',
+            saved=keeper.writes,
+        )
+
     def _train(self, watch: InterruptWatch, bar: ProgressBar) -> None:
         while not self._at_end and not self.interrupted:
             began = time.perf_counter()
+            if not self._state.processes.is_alone:
+                self._undo = self._position, self._state.noise.state()
             loss, norm = self._take_step()
+            self._undo = None
             self._log_step(loss, norm, time.perf_counter() - began)
+            if self._state.check is not None:
+                adapters = self._state.adapters
+                self._state.check.compare(self.step, adapters, self._sink)
             # Requests come last: checkpoints saved for them include the
             # measurements of this step, so that a resume repeats none of them.
             self._do_what_is_due()
@@ -181,6 +227,8 @@ class Loop:
         for part in state.stop_text_encoders(self.step):
             last = state.text_stops[part]
             say(f"The LoRA of {part} is no longer trained after step {last}.")
+        if state.check is not None:
+            state.check.begin(self.step + 1)
         total = torch.zeros((), device=state.accelerator.device)
         for _ in range(config.gradient_accumulation_steps):
             # accumulate() counts batches and makes the optimizer step on every N-th
@@ -194,6 +242,7 @@ class Loop:
                 # The sum stays on the device: one synchronization per step, not one
                 # per batch.
                 total += loss.detach()
+        state.processes.average_gradients(state.parameters, total)
         value = float(total) / config.gradient_accumulation_steps
         # Checked before the optimizer steps: NaN would spread into every factor, and
         # the block where it began could no longer be identified.
@@ -274,14 +323,22 @@ class Loop:
         # Last, so that the checkpoint includes the effect of this validation on early
         # stopping. Not due at the end, where ``run`` saves anyway.
         key = "checkpoint_every"
-        if self._events.is_due(key, config.checkpoint_every, self.step):
+        if self._is_due(key, config.checkpoint_every):
             self.save()
 
     def _due(self, key: str, every: int | str) -> bool:
         """Return whether a measurement is due now. An interval of 0 means never."""
         # The last step is always due, so that the end of every run is measured.
-        is_due = self._events.is_due(key, every, self.step)
+        is_due = self._is_due(key, every)
         return bool(every) and (self._at_end or is_due)
+
+    def _is_due(self, key: str, every: int | str) -> bool:
+        is_due = self._events.is_due(key, every, self.step)
+        if isinstance(every, int):
+            return is_due
+        # The clocks of the processes differ.
+        processes = self._state.processes
+        return processes.any_of(is_due and processes.is_main)[0]
 
     def _validate(self) -> None:
         loss = self._monitor.validate(self._state.denoiser, self.step)
@@ -295,16 +352,27 @@ class Loop:
             self._sink.event("early_stop", self.step, {"best_step": stop.best_step})
 
     def _handle_requests(self, signalled: bool) -> None:
-        orders = take_commands(self._folder.commands)
+        orders, stopped = self._requests(signalled)
         if "sample" in orders:
             self._monitor.sample(self.step)
-        stopping = signalled or "stop" in orders
+        stopping = stopped or "stop" in orders
         if ("save" in orders or stopping) and self._keeper.latest_step != self.step:
             self.save()
         if "save" in orders:
             self._writer.write(self.step, f"-step-{self.step}")
         # A stop during the last step changes nothing: the run is complete.
         self.interrupted = stopping and not self._at_end
+
+    def _requests(self, signalled: bool) -> tuple[list[Command], bool]:
+        """Return the commands, and whether any process received a signal."""
+        processes = self._state.processes
+        orders = take_commands(self._folder.commands) if processes.is_main else ()
+        known = get_args(Command)
+        asked = [command in orders for command in known]
+        *found, stopped = processes.any_of(*asked, signalled)
+        if stopped and not signalled:
+            _say_stopping()
+        return [*itertools.compress(known, found)], stopped
 
     def _show(self, bar: ProgressBar) -> None:
         ranks, losses = self._monitor.ranks, self._monitor.losses

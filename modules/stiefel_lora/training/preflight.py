@@ -52,6 +52,7 @@ from .backend import (
     make_accelerator,
     memory_problem,
 )
+from .distributed import ALONE, Processes
 from .lora_start import read_start
 from .optimizer_trial import check_optimizer
 
@@ -109,6 +110,8 @@ class Preflight:
     opened: ModelLayers | None
     """Layers with a LoRA. None if the base model has not been downloaded yet."""
 
+    processes: Processes = ALONE
+
     @property
     def model(self) -> ModelLayers:
         """Base model and its layers. It is available if ``for_training`` was True."""
@@ -116,13 +119,16 @@ class Preflight:
         return self.opened
 
 
-def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Preflight:
+def run_preflight(
+    config: TrainConfig, *, for_training: bool = True, processes: Processes = ALONE
+) -> Preflight:
     """Check the configuration, images, device, base model and optimizer.
 
     Args:
         config: configuration of the run.
         for_training: whether images are required, and a missing base model is
             downloaded. If False, checks of missing settings and files are skipped.
+        processes: processes of the training.
 
     Raises:
         InputError: If an input is invalid.
@@ -137,7 +143,7 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
     config, length = without_epochs(config, train)
     named = for_training or config.base_model_name
     source = check_model(config) if named else None
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config, processes.local)
     device = accelerator.device
     check_attention(config, device)
     if config.compile:
@@ -148,7 +154,9 @@ def run_preflight(config: TrainConfig, *, for_training: bool = True) -> Prefligh
         # The layers are unknown: the trial only uses matrices.
         check_optimizer(config, device)
         opened = None
-    return Preflight(config, length, train, validation, accelerator, source, opened)
+    return Preflight(
+        config, length, train, validation, accelerator, source, opened, processes
+    )
 
 
 def _open_model(

@@ -14,6 +14,7 @@ from .._exceptions import OutputError
 from .._prompt_weights import parse_weights
 from ..data.prepare import encode_caption
 from ..families.protocol import Family, SampleRequest
+from .distributed import ALONE, Processes
 from .image_grid import image_grid
 from .png_parameters import png_parameters
 
@@ -45,6 +46,7 @@ class Sampler:
             are trained.
         weighted: whether prompts contain weights such as ``(word:1.2)``.
         model_name: name of the base model, for the metadata of the images.
+        processes: processes that share the samples. The main one saves them.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class Sampler:
         encodes_text: bool = True,
         weighted: bool = False,
         model_name: str = "",
+        processes: Processes = ALONE,
     ) -> None:
         self._family = family
         self._model_name = model_name
+        self._processes = processes
         self._folder = folder
         self._resolution = resolution
         self._samples = samples
@@ -68,7 +72,12 @@ class Sampler:
         self.prompts = [sample.prompt for sample in samples]
         negative = [sample.negative_prompt for sample in samples]
         texts = [*self.prompts, *filter(None, negative)] if encodes_text else []
-        self._known = {text: _encode(self._read(text), family, store) for text in texts}
+        read = {text: self._read(text) for text in texts}
+        for number, caption in enumerate(read.values()):
+            if processes.share.takes(number):
+                encode_caption(caption, family, store)
+        processes.wait()
+        self._known = {text: _encode(read[text], family, store) for text in texts}
 
     @property
     def titles(self) -> list[str]:
@@ -88,18 +97,34 @@ class Sampler:
     def make(self, step: int) -> list[Path]:
         """Generate and save all samples with the current weights.
 
+        Returns:
+            Paths of the images. Empty in all processes but the main one.
+
         Raises:
             OutputError: If the folder is not writable.
         """
-        paths = []
+        is_main = self._processes.is_main
+        paths = [self._path(step, index) for index in range(len(self))]
+        images: dict[int, tuple[Image.Image, str]] = {}
         for index, sample in enumerate(self._samples):
+            if not self._processes.share.takes(index):
+                continue
             request = sample_request(sample, self._encoded, self._resolution)
-            path = self._folder / f"step-{step:06d}-{index}.png"
-            save_image(self._family.sample(request), path, self._text(sample, request))
-            paths.append(path)
+            image = self._family.sample(request)
+            text = self._text(sample, request)
+            if is_main:
+                save_image(image, paths[index], text)
+            else:
+                images[index] = image, text
         # A sample may have loaded the VAE, which training does not need.
         self._family.release_encoders()
-        return paths
+        for others in self._processes.gathered(images):
+            for index, (image, text) in others.items() if is_main else ():
+                save_image(image, paths[index], text)
+        return paths if is_main else []
+
+    def _path(self, step: int, index: int) -> Path:
+        return self._folder / f"step-{step:06d}-{index}.png"
 
     def _text(self, sample: Sample, request: SampleRequest) -> str:
         return png_parameters(
@@ -117,6 +142,8 @@ class Sampler:
         Returns:
             Path of the file, or None if images of a step are missing.
         """
+        if not self._processes.is_main:
+            return None
         first, last = self._images_of(before), self._images_of(after)
         if not first or not last:
             return None
@@ -129,7 +156,7 @@ class Sampler:
         return path
 
     def _images_of(self, step: int) -> list[Image.Image]:
-        paths = [self._folder / f"step-{step:06d}-{i}.png" for i in range(len(self))]
+        paths = [self._path(step, index) for index in range(len(self))]
         if not all(path.is_file() for path in paths):
             return []
         return [Image.open(path).convert("RGB") for path in paths]

@@ -27,11 +27,13 @@ from ..families.protocol import Batch, Prediction
 from ..optim.foreign import in_eval_mode
 from ..optim.pairs import Pair
 from ..optim.rule import keeps_orthonormal
+from .distributed import ALONE, Processes
 from .ema import MovingAverage
 from .loss.denoising_loss import Objective
 from .loss.noise import NoiseSource
 from .loss.text_batch import batch_with_text, text_of
 from .norm_limit import NormLimit
+from .process_check import ProcessCheck
 from .samples import Sampler
 from .validation import Validation
 
@@ -67,6 +69,10 @@ class TrainingState:
 
     text_stops: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Steps after which text encoders are no longer trained, by component."""
+
+    processes: Processes = ALONE
+    check: ProcessCheck | None = None
+    """Comparison of the processes, or None if it is not enabled."""
 
     @property
     def constrained(self) -> bool:
@@ -127,13 +133,18 @@ class TrainingState:
         return found
 
     def loss(self, visits: Iterable[Visit], noise: NoiseSource) -> Tensor:
-        """Return the mean loss of a batch with random noise and timesteps."""
-        visits = list(visits)
+        """Return the mean loss of a batch with random noise and timesteps.
+
+        With several processes, it is that of the part of this process.
+        """
+        part = self.processes.share.part([*visits])
         with self.accelerator.autocast():
-            batch = batch_with_text(self.images, visits, self.family)
+            batch = batch_with_text(self.images, part, self.family)
         # Drawn on the CPU and moved: the same noise on every device.
         drawn, timesteps = noise.draw(batch["latents"])
         perturbed = noise.perturbed(drawn)
+        if self.check is not None:
+            self.check.see(part, drawn, timesteps)
         device = self.accelerator.device
         timesteps = timesteps.to(device)
         predict = functools.partial(
@@ -145,7 +156,7 @@ class TrainingState:
         )
         base = None
         if self.objective.needs_base(batch):
-            base = self._base_prediction(visits, batch, predict)
+            base = self._base_prediction(part, batch, predict)
         found = predict(batch)
         ratio = None
         if self.objective.needs_levels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import shutil
@@ -28,6 +30,7 @@ from .checkpointing.identity import changed_settings, check_identity, run_identi
 from .checkpointing.image_changes import changes_since, images_of
 from .checkpointing.keeper import CheckpointKeeper
 from .checkpointing.resume import check_steps, find_run, read_latest
+from .distributed import join_processes
 from .due import DueEvents
 from .export import LoraWriter
 from .logging.monitor import Monitor
@@ -37,6 +40,7 @@ from .loi_start import start_from_gradient
 from .loop import Loop
 from .lora_start import read_start
 from .preflight import Preflight, report_files, run_preflight
+from .process_check import ProcessCheck
 from .state import TrainingState
 
 if TYPE_CHECKING:
@@ -45,14 +49,21 @@ if TYPE_CHECKING:
 __all__ = ["Run", "train"]
 
 
-def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, resume: str | Path | None = None, *, check_every: int = 0
+) -> TrainResult:
     """Train a LoRA and write it to files.
+
+    Started by torchrun or accelerate launch, the processes share every batch, and only
+    the main one writes files.
 
     Args:
         config: configuration with absolute paths.
         resume: ``"last"``, or a run folder or checkpoint folder to resume from. If
             None, a new run folder is created. Existing run folders are never
             overwritten.
+        check_every: interval in steps at which the factors of several processes are
+            compared and hashes of their batches are logged. 0: never.
 
     Returns:
         Paths and metrics of the run. ``interrupted`` is True if it was stopped and
@@ -65,54 +76,92 @@ def train(config: TrainConfig, resume: str | Path | None = None) -> TrainResult:
     """
     started = datetime.datetime.now(datetime.timezone.utc)
     clock = time.monotonic()
-    # Before the run folder is created: a run that cannot start leaves nothing behind.
-    inputs = run_preflight(config)
-    config = inputs.config
-    report_files(inputs)
-    identity = run_identity(config, inputs.model.family, inputs.model.targets)
-    if resume is None:
-        return _new_run(config, inputs, identity, started, clock)
-    folder, named = find_run(config, resume)
-    with hold_run(folder.root, needed=False):
-        # Only with the lock: files that look left over may be half-written by its
-        # owner.
-        remove_leftovers(folder.checkpoints)
-        path, checkpoint = (
-            (named, load_checkpoint(named)) if named else read_latest(folder)
+    with join_processes(config) as processes:
+        # Before the run folder is created: a run that cannot start leaves nothing
+        # behind.
+        inputs = run_preflight(config, processes=processes)
+        report_files(inputs)
+        model = inputs.model
+        identity = run_identity(inputs.config, model.family, model.targets)
+        run = _Start(inputs, identity, check_every, started, clock)
+        return run.begin() if resume is None else run.resume(resume)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Start or resume of a run after the checks of its inputs."""
+
+    inputs: Preflight
+    identity: dict[str, Any]
+    check_every: int
+    started: datetime.datetime
+    clock: float
+
+    def begin(self) -> TrainResult:
+        """Train in a new run folder."""
+        config, processes = self.inputs.config, self.inputs.processes
+        given = read_start(config, self.inputs.model)
+        folder = processes.from_main(
+            lambda: create_run_folder(config.output_dir, config.run_name)
         )
-        # Errors come before the model is loaded, which takes long.
-        check_identity(checkpoint.identity, identity, path)
-        check_steps(config, path, checkpoint)
-        folder.make_parts()
-        # Changed images are allowed, unlike a changed identity: the run continues, but
-        # is no longer that of an uninterrupted one.
-        for message in changes_since(checkpoint, inputs.train, inputs.validation):
-            say(message)
-        say(f"Resuming from {path} at step {checkpoint.step} of {config.steps}.")
-        run = Run(config, inputs, identity, folder, (path, checkpoint))
-        return run.execute(started, clock)
+        say(f"Run folder: {folder.root}")
+        with self._holding(folder):
+            run = self._run(folder, None, given)
+            try:
+                run.prepare()
+            except (InputError, TrainingError):
+                # Nothing was trained: no empty folder must stay behind and take the
+                # name.
+                run.close()
+                if processes.is_main:
+                    shutil.rmtree(folder.root, ignore_errors=True)
+                raise
+            return run.execute(self.started, self.clock)
+
+    def resume(self, resume: str | Path) -> TrainResult:
+        """Train from a checkpoint."""
+        config, processes = self.inputs.config, self.inputs.processes
+        folder, named = processes.from_main(lambda: find_run(config, resume))
+        with self._holding(folder):
+            found = _read(folder, named) if processes.is_main else None
+            path = processes.from_main(lambda: found[0] if found else Path())
+            checkpoint = found[1] if found else load_checkpoint(path)
+            # Errors come before the model is loaded, which takes long.
+            check_identity(checkpoint.identity, self.identity, path)
+            check_steps(config, path, checkpoint)
+            if processes.is_main:
+                folder.make_parts()
+            # Changed images are allowed, unlike a changed identity: the run continues,
+            # but is no longer that of an uninterrupted one.
+            scans = self.inputs.train, self.inputs.validation
+            for message in changes_since(checkpoint, *scans):
+                say(message)
+            say(f"Resuming from {path} at step {checkpoint.step} of {config.steps}.")
+            run = self._run(folder, (path, checkpoint))
+            return run.execute(self.started, self.clock)
+
+    def _holding(self, folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+        if not self.inputs.processes.is_main:
+            return contextlib.nullcontext()
+        return hold_run(folder.root, needed=False)
+
+    def _run(
+        self,
+        folder: RunFolder,
+        resume: tuple[Path, Checkpoint] | None,
+        given: LoraWeights | None = None,
+    ) -> Run:
+        inputs, identity = self.inputs, self.identity
+        run = Run(inputs.config, inputs, identity, folder, resume, given)
+        run.check_every = self.check_every
+        return run
 
 
-def _new_run(
-    config: TrainConfig,
-    inputs: Preflight,
-    identity: dict[str, Any],
-    started: datetime.datetime,
-    clock: float,
-) -> TrainResult:
-    given = read_start(config, inputs.model)
-    folder = create_run_folder(config.output_dir, config.run_name)
-    say(f"Run folder: {folder.root}")
-    with hold_run(folder.root, needed=False):
-        run = Run(config, inputs, identity, folder, None, given)
-        try:
-            run.prepare()
-        except (InputError, TrainingError):
-            # Nothing was trained: no empty folder must stay behind and take the name.
-            run.close()
-            shutil.rmtree(folder.root, ignore_errors=True)
-            raise
-        return run.execute(started, clock)
+def _read(folder: RunFolder, named: Path | None) -> tuple[Path, Checkpoint]:
+    """Load the named or the latest checkpoint, in a locked run folder."""
+    # Only with the lock: files that look left over may be half-written by its owner.
+    remove_leftovers(folder.checkpoints)
+    return (named, load_checkpoint(named)) if named else read_latest(folder)
 
 
 class Run:
@@ -133,13 +182,17 @@ class Run:
         self.folder = folder
         self.resume = resume
         self._given = given
+        self.check_every = 0
+        """Interval at which several processes are compared, or 0."""
+
         self.sink = SinkGroup([])
         self.state: TrainingState | None = None
 
     def prepare(self) -> TrainingState:
         """Open the logs, encode images and load the model."""
-        jsonl = JsonlSink(self.folder.events_file)
-        self.sink = SinkGroup([jsonl])
+        processes = self.inputs.processes
+        if processes.is_main:
+            self.sink = SinkGroup([JsonlSink(self.folder.events_file)])
         if self.resume is None:
             self._write_config()
         path = self.resume[0] if self.resume else None
@@ -148,6 +201,8 @@ class Run:
         with advise_on_memory(self.config, lambda: path):
             self.state = build_state(self.config, self.inputs, self.folder, self._given)
         self._given = None
+        if self.check_every:
+            self.state.check = ProcessCheck(self.check_every, processes)
         # On a resume, both adapters come from the checkpoint.
         if self.config.lora_init == "loi" and self.resume is None:
             start_from_gradient(self.state, self.config)
@@ -157,7 +212,7 @@ class Run:
 
     def _announce(self, kind: str, step: int, more: Mapping[str, Any]) -> None:
         """Log the event for the start or resume of the run."""
-        state = self.state
+        state, processes = self.state, self.inputs.processes
         assert state is not None
         self.sink.event(
             kind,
@@ -171,9 +226,12 @@ class Run:
                 "pictures": len(state.images.distinct_images),
                 "unreadable": state.images.unreadable,
                 "changed": {},
+                **({} if processes.is_alone else {"processes": processes.count}),
                 **more,
             },
         )
+        if not processes.is_main:
+            return
         # After the event: importing TensorBoard takes seconds.
         resumed = step if self.resume else None
         self.sink.add(TensorBoardSink(self.folder.tensorboard, resumed))
@@ -338,5 +396,7 @@ class Run:
         return changed
 
     def _write_config(self) -> None:
+        if not self.inputs.processes.is_main:
+            return
         with atomic_write(self.folder.config_file) as part:
             part.write_text(dump_full(self.config), encoding="utf-8", newline="\n")

@@ -22,6 +22,7 @@ from ..data.order import Visit
 from ..data.prepare import EncodedSet
 from ..families.protocol import Batch, Family, evaluating
 from ..metrics.tags import validation_tag
+from .distributed import ALONE, Processes
 from .loss.denoising_loss import image_losses
 from .loss.text_batch import batch_with_text
 
@@ -41,6 +42,7 @@ class Validation:
         family: model family that computes the loss.
         timesteps_per_picture: number of timesteps per image, K.
         batch_size: number of pairs of image and timestep per forward pass.
+        processes: processes that share the batches.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class Validation:
         family: Family,
         timesteps_per_image: int,
         batch_size: int,
+        processes: Processes = ALONE,
     ) -> None:
         self._images = images
         self._family = family
         self._count = timesteps_per_image
         self._batch_size = batch_size
+        self._processes = processes
         self.by_image: list[float] = []
         """Loss of each image in the last validation, in the order of the set."""
 
@@ -101,12 +105,15 @@ class Validation:
                 # At the place of image and timestep: the mean does not depend on the
                 # order, which follows from sizes and batches.
                 found[places] = image_losses(predicted).double().cpu()
-        return found
+        # The losses of other processes are 0 here.
+        return self._processes.sum(found)
 
     def _batches(
         self,
     ) -> Iterator[tuple[list[tuple[int, int]], Batch, Tensor, Tensor]]:
-        for part in self._jobs():
+        for number, part in enumerate(self._jobs()):
+            if not self._processes.share.takes(number):
+                continue
             visits = [Visit(i, 0) for i, _ in part]
             batch = batch_with_text(self._images, visits, self._family)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]

@@ -30,6 +30,8 @@ from .branches import Branch
 
 __all__ = [
     "Checkpoint",
+    "branch_of",
+    "checkpoint_path",
     "is_on_branch",
     "list_checkpoints",
     "load_checkpoint",
@@ -87,7 +89,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         OutputError: If the disk is full or not writable. Older checkpoints are not
             changed.
     """
-    target = folder / f"step-{checkpoint.step}"
+    target = checkpoint_path(folder, checkpoint.step)
     temporary = folder / f".{target.name}{_TEMPORARY}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -147,6 +149,11 @@ def branch_of(path: Path) -> Branch | None:
         return _read_state(path).branch
     except (OSError, ValueError):
         return None
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Return the folder of the checkpoint after ``step`` steps."""
+    return folder / f"step-{step}"
 
 
 def step_of(path: Path) -> int:

@@ -15,6 +15,7 @@ from .branches import Branch, last_written, move_aside
 from .checkpoint import (
     Checkpoint,
     branch_of,
+    checkpoint_path,
     is_on_branch,
     list_checkpoints,
     save_checkpoint,
@@ -61,6 +62,9 @@ class CheckpointKeeper:
         self.branch = Branch()
         """Branch of this run."""
 
+        self.writes = state.processes.is_main
+        """Whether this process writes the checkpoints."""
+
     @property
     def latest_step(self) -> int | None:
         """Step of ``latest``."""
@@ -77,9 +81,18 @@ class CheckpointKeeper:
         Raises:
             OutputError: If the files cannot be moved.
         """
+        moved, self.branch = self._state.processes.from_main(
+            lambda: self._begin_branch(path, checkpoint)
+        )
+        self.latest = path
+        return moved
+
+    def _begin_branch(
+        self, path: Path, checkpoint: Checkpoint
+    ) -> tuple[list[Path], Branch]:
+        """Move the checkpoints. Return their former paths, and the branch."""
         # Other checkpoints are judged by their branch, not by their step: an abandoned
         # branch may have fewer steps than this one.
-        self.latest, self.branch = path, checkpoint.branch
         others = [
             found
             for found in reversed(list_checkpoints(self._folder.checkpoints))
@@ -88,23 +101,22 @@ class CheckpointKeeper:
         if not others:
             # A process that was killed between moving them and its first checkpoint
             # left no trace of its branch except for the moved files.
-            if _continues_elsewhere(self._folder, checkpoint):
-                self.branch = checkpoint.branch.fork(checkpoint.step)
-            return []
+            moved = _continues_elsewhere(self._folder, checkpoint)
+            branch = checkpoint.branch
+            return [], branch.fork(checkpoint.step) if moved else branch
         shared, latest = checkpoint.step, last_written(self._folder)
         # Files in the folder belong to the latest branch, which may have split off
         # before this step.
         if latest in others and (left := branch_of(latest)):
             shared = checkpoint.branch.shared_with(checkpoint.step, left)
         place, moved = move_aside(self._folder, others, checkpoint.step, shared)
-        self.branch = checkpoint.branch.fork(checkpoint.step)
         names = ", ".join(found.name for found in others)
         say(
             f"Resuming from {path.name} creates a new branch of this run. {names} "
             f"and the files that were written after step {shared} were moved to "
             f"{place}. Delete it if you do not need it."
         )
-        return moved
+        return moved, checkpoint.branch.fork(checkpoint.step)
 
     def save(self, step: int, position: int, figures: dict[str, Any]) -> Path:
         """Write a checkpoint of the state after ``step``.
@@ -120,6 +132,9 @@ class CheckpointKeeper:
         """
         # A checkpoint with NaN would become the last good one and replace good ones.
         check_blocks(self._state.adapters, step=step, last=self.last_good())
+        if not self.writes:
+            self.latest = checkpoint_path(self._folder.checkpoints, step)
+            return self.latest
         figures = {**figures, "images": self._images}
         snapshot = take_snapshot(self._state, step, position, self._identity, figures)
         snapshot = dataclasses.replace(snapshot, branch=self.branch)

@@ -96,6 +96,8 @@ class Monitor:
             return
         with self._averaged():
             paths = self._sampler.make(step)
+        if not paths:
+            return
         self._sink.event("sample", step, {"files": [path.name for path in paths]})
         for title, path in zip(self._sampler.titles, paths, strict=True):
             with Image.open(path) as image:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..distributed import ALONE, Processes
 from .timesteps import PlaceDraw, make_draw
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class NoiseSource:
         timesteps_at: function of the model family that converts noise levels to
             timesteps.
         settings: changes of the noise.
+        processes: processes that share a batch. Each draws the numbers of the whole
+            batch and uses its part of them.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class NoiseSource:
         draw: PlaceDraw,
         timesteps_at: Callable[[Tensor], Tensor],
         settings: NoiseSettings | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         # A separate generator on the CPU: samples and dropout do not affect the noise
         # of training, which is the same on every device.
@@ -77,21 +81,25 @@ class NoiseSource:
         self._places = draw
         self._timesteps_at = timesteps_at
         self._settings = settings or NoiseSettings()
+        self._processes = processes
 
     def draw(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Draw noise with the shape of ``latents`` and timesteps ``(batch,)``."""
         # The order of these draws is fixed: changing it changes the noise of every run.
-        settings = self._settings
-        noise = self._normal(latents.shape)
-        places = self._places.draw(latents, self._generator)
+        settings, share = self._settings, self._processes.share
+        shape = torch.Size((share.total(len(latents)), *latents.shape[1:]))
+        noise = self._normal(shape)
+        # Only the shape is used.
+        places = self._places.draw(latents[:1].expand(shape), self._generator)
         if settings.offset_weight:
             strength = self._offset_strength(latents)
-            noise += strength * self._normal((*latents.shape[:2], 1, 1))
+            noise += strength * self._normal((*shape[:2], 1, 1))
         if settings.multires_iterations:
             noise = self._with_coarse_noise(noise)
         if settings.perturbation_weight:
             noise += settings.perturbation_weight * self._normal(noise.shape)
-        return noise, self._timesteps_at(places)
+        rows = share.rows(len(latents))
+        return noise[rows], self._timesteps_at(places[rows])
 
     def perturbed(self, noise: Tensor) -> Tensor | None:
         """Return the noise of the model input, or None if it is that of the target.
@@ -103,7 +111,9 @@ class NoiseSource:
             return None
         if self._settings.input_random_strength:
             gamma = gamma * self._uniform()
-        return noise + gamma * self._normal(noise.shape)
+        share = self._processes.share
+        drawn = self._normal((share.total(len(noise)), *noise.shape[1:]))
+        return noise + gamma * drawn[share.rows(len(noise))]
 
     def state(self) -> Tensor:
         """Return the state of the generator."""
@@ -118,7 +128,8 @@ class NoiseSource:
         if self._settings.offset_random_strength:
             strength = strength * self._uniform()
         if self._settings.adaptive_scale:
-            means = latents.float().mean((2, 3), keepdim=True).abs().cpu()
+            own = latents.float().mean((2, 3), keepdim=True).abs().cpu()
+            means = torch.cat(self._processes.gathered(own))
             strength = (strength + self._settings.adaptive_scale * means).clamp_min(0)
         return strength
 
@@ -142,7 +153,9 @@ class NoiseSource:
         return torch.rand((), generator=self._generator)
 
 
-def make_noise_source(config: TrainConfig, family: Family) -> NoiseSource:
+def make_noise_source(
+    config: TrainConfig, family: Family, processes: Processes = ALONE
+) -> NoiseSource:
     """Create the noise source of a configuration."""
     return NoiseSource(
         config.seed,
@@ -158,4 +171,5 @@ def make_noise_source(config: TrainConfig, family: Family) -> NoiseSource:
             input_gamma=config.ip_noise_gamma,
             input_random_strength=config.ip_noise_gamma_random_strength,
         ),
+        processes,
     )
