@@ -1,16 +1,21 @@
-"""Parts of a step of Stiefel LoRA: products of tall matrices, r x r algebra, the rest.
+"""Processor time of a training step, by part.
 
-    OMP_NUM_THREADS=1 python benchmarks/step_parts.py --rank 64
+    python benchmarks/step_parts.py
+    python benchmarks/step_parts.py --preset demo_stiefel_lora demo_flux_stiefel_lora
 
-One thread, a tenth of the layers of SDXL, processor time. Both kinds of step and their
-bare products alternate, and the minimum of all repeats is printed, which a busy machine
-changes least.
+Trains a preset of the demo on one thread in this process and sums the time in the parts
+of each step: the forward pass, of it the LoRA layers of peft beyond the layer that they
+wrap, the backward pass, gradient clipping, the optimizer, measurements and logging, and
+the rest, such as batches, noise and the loss. Samples and validation are off, the
+measurement of the rank is at its default interval.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
+import contextlib
+import functools
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,128 +23,135 @@ from typing import Any
 from unittest import mock
 
 import torch
-from layer_shapes import make_pairs
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from peft.tuners.lora import Conv2d, Linear
 
-from stiefel_lora import create_optimizer
-from stiefel_lora.optim import stiefel, stiefel_product
-from stiefel_lora.optim.engine import two_passes
-from stiefel_lora.optim.pairs import Pair
+from stiefel_lora.config import load_config
+from stiefel_lora.config.presets import find_preset
+from stiefel_lora.families.flux import Flux
+from stiefel_lora.families.unet import UNetFamily
+from stiefel_lora.training import train
+from stiefel_lora.training.loop import Loop
 
-# Functions whose time is a part of the step: label, module, name.
-PARTS = (
-    ("solver", stiefel, "solve_product"),
-    ("msign in the solver", stiefel_product, "joint_polar_core"),
-    ("momenta", stiefel_product, "heavy_ball"),
-    ("polar factors", two_passes, "polar_core"),
-)
+__all__ = ["main"]
 
-Times = dict[str, list[float]]
+WARM_UP = 4
+
+
+class Clock:
+    """Processor seconds by part. A part that runs inside another is also in it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.steps = 0
+
+    def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that adds its time to a part."""
+
+        @functools.wraps(call)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[part] += time.process_time() - began
+
+        return timed
+
+    def count(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that counts steps and forgets those of the warm-up."""
+
+        @functools.wraps(call)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.steps += 1
+            if self.steps == WARM_UP + 1:
+                self.seconds.clear()
+            return call(*args, **kwargs)
+
+        return counted
+
+    def timed_lora(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return peft's forward that adds its own time, without the wrapped layer."""
+        whole = self.timed("LoRA and wrapped layers", call)
+
+        @functools.wraps(call)
+        def timed(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            base = layer.base_layer
+            if "forward" not in vars(base):
+                base.forward = self.timed("wrapped layers", base.forward)
+            return whole(layer, *args, **kwargs)
+
+        return timed
 
 
 def main() -> None:
-    """Measure and print milliseconds."""
+    """Measure one preset and print the parts."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--preset", nargs="+", default=["demo_adamw"])
+    parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    pairs = _pairs(arguments.rank)
-    small = torch.randn(arguments.rank, 2 * arguments.rank) / 100
-    jobs = {
-        "product": _optimizer(pairs, "product").step,
-        "factors": _optimizer(_pairs(arguments.rank), "factors").step,
-        "product, bare": lambda: _bare_product(pairs, small),
-        "factors, bare": lambda: _bare_factors(pairs),
-    }
-    for job in jobs.values():
-        job()
-    for name, times in sorted(_measure(jobs, arguments.repeats).items()):
-        print(f"{name:<32}{1e3 * min(times):8.1f} ms")
+    for preset in arguments.preset:
+        print(f"\n{preset}, {arguments.steps} steps, torch {torch.__version__}\n")
+        print(table(measure(preset, arguments.steps)))
 
 
-def _pairs(rank: int) -> list[Pair]:
-    pairs = make_pairs("sdxl", rank, torch.device("cpu"), every=10)
-    for factor in (f for pair in pairs for f in (pair.up, pair.down)):
-        factor.grad = 1e-4 * torch.randn_like(factor)
-    return pairs
+def measure(preset: str, steps: int) -> Clock:
+    """Train a preset and return the clock."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        values = {
+            "output_dir": folder,
+            "steps": steps,
+            "sample_every": 0,
+            "validate_every": 0,
+        }
+        changes = [f"{key}={value}" for key, value in values.items()]
+        config = load_config(find_preset(preset), changes)
+        parts: list[tuple[Any, str, str]] = [
+            (Loop, "_loss_of_next_batch", "loss of a batch"),
+            (Loop, "_log_step", "logging"),
+            (Loop, "_do_what_is_due", "rank and what is due"),
+            (Loop, "_show", "progress"),
+            (UNetFamily, "predict", "forward pass"),
+            (Flux, "predict", "forward pass"),
+            (Accelerator, "backward", "backward pass"),
+            (Accelerator, "clip_grad_norm_", "gradient clipping"),
+            (AcceleratedOptimizer, "step", "optimizer"),
+        ]
+        with contextlib.ExitStack() as patches:
+            for owner, name, part in parts:
+                call = clock.timed(part, getattr(owner, name))
+                patches.enter_context(mock.patch.object(owner, name, call))
+            for kind in (Linear, Conv2d):
+                call = clock.timed_lora(kind.forward)
+                patches.enter_context(mock.patch.object(kind, "forward", call))
+            step = clock.count(clock.timed("whole step", Loop._take_step))
+            patches.enter_context(mock.patch.object(Loop, "_take_step", step))
+            train(config)
+    return clock
 
 
-def _optimizer(pairs: list[Pair], step: str) -> Any:
-    named = [
-        (f"{number}.lora_{letter}.weight", factor)
-        for number, pair in enumerate(pairs)
-        for letter, factor in (("A", pair.down), ("B", pair.up))
+def table(clock: Clock) -> str:
+    """Return the parts as rows of Markdown."""
+    found, steps = clock.seconds, clock.steps - WARM_UP
+    lora = found.pop("LoRA and wrapped layers") - found.pop("wrapped layers")
+    after = ("logging", "rank and what is due", "progress")
+    # These run outside of the step.
+    total = found.pop("whole step") + sum(found[part] for part in after)
+    batch = found.pop("loss of a batch") - found["forward pass"]
+    found["batch, noise and loss"] = batch
+    named = sum(found.values())
+    found["the rest"] = total - named
+    rows = [
+        f"| {part} | {1e3 * spent / steps:.2f} | {spent / total:.1%} |"
+        for part, spent in sorted(found.items(), key=lambda item: -item[1])
     ]
-    return create_optimizer("stiefel_lora", named, lr=0.02, step=step)
-
-
-def _measure(jobs: dict[str, Callable[[], Any]], repeats: int) -> Times:
-    times: Times = defaultdict(list)
-    for turn in range(repeats):
-        for name in list(jobs)[:: 1 if turn % 2 else -1]:
-            spent: dict[str, float] = defaultdict(float)
-            patches = [
-                mock.patch.object(
-                    module, place, _timed(getattr(module, place), label, spent)
-                )
-                for label, module, place in PARTS
-            ]
-            for patch in patches:
-                patch.start()
-            began = time.thread_time()
-            jobs[name]()
-            times[name].append(time.thread_time() - began)
-            for patch in patches:
-                patch.stop()
-            for label, seconds in spent.items():
-                times[f"{name}, {label}"].append(seconds)
-    return times
-
-
-def _timed(
-    function: Callable[..., Any], label: str, spent: dict[str, float]
-) -> Callable[..., Any]:
-    def call(*values: Any, **named: Any) -> Any:
-        began = time.thread_time()
-        found = function(*values, **named)
-        spent[label] += time.thread_time() - began
-        return found
-
-    return call
-
-
-@torch.no_grad()
-def _bare_product(pairs: list[Pair], small: torch.Tensor) -> None:
-    """Compute the products of tall matrices of step="product", and nothing else."""
-    rank = small.shape[0]
-    for pair in pairs:
-        b, m = pair.up.detach(), pair.up.grad
-        assert m is not None
-        _ = b.mT @ b, b.mT @ m, m.mT @ m
-        both = (b @ small).addmm_(m, small)
-        moved = both[:, :rank]
-        _ = moved @ (moved.mT @ moved)
-        a, n = pair.down.detach(), pair.down.grad
-        assert n is not None
-        _ = a @ a.mT, a @ n.mT, n @ n.mT
-        (small.mT @ a).addmm_(small.mT, n)
-
-
-@torch.no_grad()
-def _bare_factors(pairs: list[Pair]) -> None:
-    """Compute the products of tall matrices of step="factors", and nothing else."""
-    for pair in pairs:
-        b, m = pair.up.detach(), pair.up.grad
-        assert m is not None
-        along = b.mT @ m
-        _ = b @ along, b.mT @ m
-        tangent = b @ along
-        moved = b @ (tangent.mT @ tangent)
-        _ = m @ along, moved @ (moved.mT @ moved)
-        n = pair.down.grad
-        assert n is not None
-        _ = (n @ n.mT) @ n
+    rows.append(f"| in all | {1e3 * total / steps:.2f} | |")
+    share = f"| of the forward pass: LoRA layers | {1e3 * lora / steps:.2f} |"
+    rows.append(f"{share} {lora / total:.1%} |")
+    return "\n".join(["| part | ms per step | share |", "|---|---|---|", *rows])
 
 
 if __name__ == "__main__":
