@@ -434,3 +434,64 @@ def test_prior_preservation_is_taken_over(tmp_path: Path) -> None:
     assert kept == [(False, True), (True, True), (True, False)]
     assert found.data["masked_prior_preservation_weight"] == 0.5
     assert not [key for key in _lost(found) if "prior" in key or "type" in key]
+
+
+def test_tags_capitals_and_fixed_augmentation_are_those_of_the_concept(
+    tmp_path: Path,
+) -> None:
+    text = {
+        "tag_dropout_enable": True,
+        "tag_dropout_probability": 0.2,
+        "tag_dropout_mode": "RANDOM WEIGHTED",
+        "tag_dropout_special_tags_mode": "BLACKLIST",
+        "tag_dropout_special_tags": "a.*, b",
+        "tag_dropout_special_tags_regex": True,
+        "caps_randomize_enable": True,
+        "caps_randomize_probability": 0.1,
+        "caps_randomize_mode": "title, first, other",
+        "caps_randomize_lowercase": True,
+    }
+    image = {
+        "enable_fixed_flip": True,
+        "enable_fixed_hue": True,
+        "random_hue_max_strength": 0.25,
+        "enable_random_contrast": True,
+        "enable_fixed_contrast": True,
+        "random_contrast_max_strength": 0.5,
+        "enable_crop_jitter": False,
+    }
+    (found,) = _read(
+        tmp_path, concepts=[{"path": "a", "text": text, "image": image}]
+    ).data["concepts"]
+    assert found == {
+        "path": "a",
+        "tag_dropout_probability": 0.2,
+        "tag_dropout_mode": "RANDOM WEIGHTED",
+        "tag_dropout_special_tags_mode": "BLACKLIST",
+        "tag_dropout_special_tags": "a.*, b",
+        "tag_dropout_special_tags_regex": True,
+        "caps_randomize_probability": 0.1,
+        "caps_randomize_mode": ["title", "first"],
+        "caps_randomize_lowercase": True,
+        "keep_tags_count": 1,
+        "text_variations": 1,
+        "enable_fixed_flip": True,
+        "enable_fixed_hue": True,
+        "random_hue_max_strength": 0.25,
+        "random_contrast_max_strength": 0.5,
+        "image_variations": 1,
+    }
+
+
+def test_a_file_of_special_tags_is_named(tmp_path: Path) -> None:
+    text = {
+        "tag_dropout_enable": True,
+        "tag_dropout_probability": 0.2,
+        "tag_dropout_mode": "RANDOM",
+        "tag_dropout_special_tags_mode": "WHITELIST",
+        "tag_dropout_special_tags": "tags.csv",
+    }
+    found = _read(tmp_path, concepts=[{"path": "a", "text": text}])
+    key = "concepts.0.text.tag_dropout_special_tags"
+    assert key in _lost(found)
+    assert "tag_dropout_special_tags_mode" not in found.data["concepts"][0]

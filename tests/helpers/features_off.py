@@ -44,6 +44,10 @@ _BASE = f"{_TRAINING}prior_preservation.py::test_"
 _RANGES = "validation loss by timesteps"
 _FILES = f"{_DATA}image_formats.py::test_"
 _FORMATS = "TIFF, GIF, AVIF, HEIC images"
+_DROPPED = f"{_DATA}tag_dropout.py::test_"
+_MODES = "tag dropout modes, special tags, random capitals"
+_FIXED = f"{_DATA}fixed_augmentation.py::test_"
+_BACKGROUND = "background of transparent images"
 _MARKUP = "caption wildcards and separators"
 _NUMBERED = "repeats in folder names (`10_cat`)"
 _TAB = "tests/ui/window/test_data_tab.py::"
@@ -366,7 +370,7 @@ OFF = (
     ),
     Off(
         _FORMATS,
-        "data.image_crop._on_white",
+        "data.image_crop._opaque",
         Call("to_gray", "image"),
         (f"{_FILES}gray_tiffs_of_16_bits_are_scaled[257]",),
     ),
@@ -387,6 +391,51 @@ OFF = (
         "data.sizes._size_by_pillow",
         Call("getattr", "None"),
         (f"{_FILES}rotated_images_are_upright[a.tif]",),
+    ),
+    Off(
+        _MODES,
+        "data.tag_dropout.remaining_tags",
+        Value("concept.tag_dropout_mode", "'RANDOM'"),
+        (f"{_DROPPED}tags_are_weighted_by_their_place_in_the_caption",),
+    ),
+    Off(
+        _MODES,
+        "data.tag_dropout._is_safe",
+        Returns("False"),
+        (f"{_DROPPED}special_tags_stay_or_are_the_only_ones_that_go[RANDOM]",),
+    ),
+    Off(
+        _MODES,
+        "data.tag_dropout.capitalized",
+        Returns("tag"),
+        (f"{_DROPPED}capitals_of_each_kind",),
+    ),
+    Off(
+        _MODES,
+        "config.importing.onetrainer_data._specials",
+        Returns("{}"),
+        (
+            f"{_IMPORTING}onetrainer.py::"
+            "test_tags_capitals_and_fixed_augmentation_are_those_of_the_concept",
+        ),
+    ),
+    Off(
+        "fixed flip and colors",
+        "data.augmentation._fixed",
+        Returns("(False,) * 5"),
+        (f"{_FIXED}fixed_changes_are_the_same_at_every_use",),
+    ),
+    Off(
+        _BACKGROUND,
+        "data.plan.plan_of",
+        Value("config.alpha_background", "WHITE"),
+        (f"{_FIXED}transparent_areas_get_the_background[#000000-clear1-half1]",),
+    ),
+    Off(
+        _BACKGROUND,
+        "data.encoder.Encoder._image_key",
+        Value("background", "WHITE"),
+        (f"{_FIXED}a_background_has_its_own_cache",),
     ),
     Off(
         "job queue",
@@ -589,7 +638,7 @@ OFF = (
     ),
     Off(
         _CAPTIONS,
-        "data.caption_variants._tags",
+        "data.tag_dropout.remaining_tags",
         Value("concept.tag_dropout_probability", "0"),
         (
             f"{_DATA}caption_variants.py::test_tags_are_dropped_as_often_as_asked",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,6 +112,7 @@ class Concept(ImageVariation, CaptionVariation):
             or _prompt_path_fits(self)
             or _captions_are_files(self)
             or _separators_differ(self)
+            or _special_tags_are_given(self)
             or _resolutions_differ(self)
         )
         if found:
@@ -174,6 +176,31 @@ def _separators_differ(concept: Concept) -> Violation | None:
             )
         if text is not None:
             used[text] = key
+    return None
+
+
+def _special_tags_are_given(concept: Concept) -> Violation | None:
+    mode = concept.tag_dropout_special_tags_mode
+    text = concept.tag_dropout_special_tags
+    if mode == "NONE":
+        return None
+    if not text.strip():
+        return Violation(
+            "tag_dropout_special_tags",
+            f"is required if tag_dropout_special_tags_mode is {mode!r}",
+            "List the tags, separated by tag_delimiter",
+        )
+    if not concept.tag_dropout_special_tags_regex:
+        return None
+    for part in text.split(concept.tag_delimiter):
+        try:
+            re.compile(part.strip())
+        except re.error as error:
+            return Violation(
+                "tag_dropout_special_tags",
+                f"{part.strip()!r} is not a regular expression ({error})",
+                "Correct it, or disable tag_dropout_special_tags_regex",
+            )
     return None
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..config.alpha_background import WHITE
 from .framing import Frame, cover_frame
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class Augmentation:
     saturation: float = 1.0
     hue: float = 0.0
     """Hue rotation as a fraction of 180 degrees, from -1 to 1."""
+
+    background: str = WHITE
+    """Color of transparent areas, or ``HIDDEN`` for their own colors."""
 
     @property
     def colors(self) -> list[float]:
@@ -66,8 +71,9 @@ def augmentation_at(
         concept: concept with the settings of augmentation.
         number: number of the version.
     """
+    fixed = _fixed(concept)
     if not _varies(concept):
-        return Augmentation(cover_frame(original, size))
+        return _colored(cover_frame(original, size), _strengths(concept), fixed[0])
     # Every other visit, starting at the first or second one depending on the image.
     mirrored = bool((number + random.Random(name).getrandbits(1)) % 2)
     # Seeded by name and number, not by the run: the cache is valid for all runs.
@@ -78,17 +84,37 @@ def augmentation_at(
     )
     # All are drawn, used or not: enabling one does not change the others.
     drawn = [chance.uniform(-1, 1) for _ in range(4)]
-    brightness, contrast, saturation, hue = (
-        round(strength * share, 3)
-        for strength, share in zip(_strengths(concept), drawn, strict=True)
+    changes = [
+        strength if is_fixed else round(strength * share, 3)
+        for strength, share, is_fixed in zip(
+            _strengths(concept), drawn, fixed[1:], strict=True
+        )
+    ]
+    return _colored(
+        frame, changes, mirrored if concept.enable_random_flip else fixed[0]
     )
+
+
+def _colored(frame: Frame, changes: Sequence[float], mirrored: bool) -> Augmentation:
+    brightness, contrast, saturation, hue = changes
     return Augmentation(
         frame=frame,
-        mirrored=concept.enable_random_flip and mirrored,
+        mirrored=mirrored,
         brightness=1 + brightness,
         contrast=1 + contrast,
         saturation=1 + saturation,
         hue=hue,
+    )
+
+
+def _fixed(concept: Concept) -> tuple[bool, bool, bool, bool, bool]:
+    """Return whether the flip and each change of colors is always the same."""
+    return (
+        concept.enable_fixed_flip,
+        concept.enable_fixed_brightness,
+        concept.enable_fixed_contrast,
+        concept.enable_fixed_saturation,
+        concept.enable_fixed_hue,
     )
 
 
@@ -103,4 +129,5 @@ def _strengths(concept: Concept) -> tuple[float, float, float, float]:
 
 def _varies(concept: Concept) -> bool:
     moves = concept.enable_random_flip or concept.enable_crop_jitter
-    return moves or any(_strengths(concept))
+    colors = zip(_strengths(concept), _fixed(concept)[1:], strict=True)
+    return moves or any(strength and not is_fixed for strength, is_fixed in colors)

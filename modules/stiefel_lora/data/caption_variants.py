@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config.trigger import has_trigger
 from .caption_edits import tags_of
+from .tag_dropout import capitalized, remaining_tags
 from .wildcards import with_choices
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def variation_count(concept: Concept, captions: int) -> int:
     """Return the number of versions of a caption that are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
-    if concept.enable_tag_shuffling or concept.tag_dropout_probability:
+    if _varies(concept):
         return _VARIATIONS
     lines = min(captions, _MOST_LINES)
     return max(_VARIATIONS, lines) if concept.enable_wildcard else lines
@@ -72,8 +73,8 @@ def _arranged(caption: str, image: CaptionedImage, chance: random.Random | None)
     """Shuffle and drop tags if there is a generator, and replace separators."""
     concept = image.concept
     delimiter = concept.tag_delimiter
-    varied = concept.enable_tag_shuffling or concept.tag_dropout_probability
-    if (chance and varied) or _is_split(caption, concept):
+    changed = concept.caps_randomize_lowercase or (chance and _varies(concept))
+    if changed or _is_split(caption, concept):
         blank = "" if delimiter.isspace() else " "
         caption = f"{delimiter}{blank}".join(_tags(caption, image, chance))
     if concept.secondary_separator is not None:
@@ -90,11 +91,22 @@ def _tags(
     front = [tag for tag in (*kept, *others, *end) if _is_trigger(tag, image)]
     if front:
         kept, others, end = _parts_of(caption, concept, without=front)
+    entries = list(enumerate(others))
     if chance and concept.enable_tag_shuffling:
-        chance.shuffle(others)
-    rate = concept.tag_dropout_probability if chance else 0
-    drawn = [tag for tag in others if not (chance and rate and chance.random() < rate)]
-    return [*front, *kept, *drawn, *end]
+        chance.shuffle(entries)
+    drawn = [tag for _, tag in entries]
+    if chance:
+        drawn = remaining_tags(entries, concept, chance)
+    return [*front, *(capitalized(t, concept, chance) for t in (*kept, *drawn, *end))]
+
+
+def _varies(concept: Concept) -> bool:
+    """Return whether tags are shuffled, dropped or capitalized at random."""
+    return bool(
+        concept.enable_tag_shuffling
+        or concept.tag_dropout_probability
+        or concept.caps_randomize_probability
+    )
 
 
 def _is_split(caption: str, concept: Concept) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._exceptions import DataError, ModelError
+from ..config.alpha_background import WHITE
 from .augmentation import Augmentation
 from .color_profiles import conversion_of_file
 from .decoding import read_image
@@ -114,6 +115,7 @@ class Encoder:
 
     def _image_key(self, path: Path, augmentation: Augmentation) -> str:
         plain = augmentation.colors == _PLAIN
+        background = augmentation.background
         content = self._hashes.of(path)
         if content not in self._profiles:
             self._profiles[content] = conversion_of_file(path).key
@@ -127,6 +129,7 @@ class Encoder:
             **({} if plain else {"colours": augmentation.colors}),
             # Images that are not converted keep the key from before profiles existed.
             **({"profile": profile} if profile else {}),
+            **({} if background == WHITE else {"background": background}),
         )
 
     def _encode(self, path: Path, augmentation: Augmentation) -> dict[str, Tensor]:

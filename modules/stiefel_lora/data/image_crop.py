@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from ..config.alpha_background import HIDDEN, WHITE
 from .augmentation import Augmentation
 from .buckets import MEGAPIXELS, check_pixels
 from .color_profiles import to_srgb
@@ -22,7 +23,8 @@ __all__ = ["check_decoding", "crop_image", "cut_out", "to_gray", "whole_image"]
 def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
     """Decode an image file, convert it to sRGB, and apply the augmentation.
 
-    Transparent areas are white. The EXIF orientation is applied.
+    Transparent areas get the background of the augmentation, and the EXIF orientation
+    is applied.
 
     Args:
         path: image file.
@@ -36,7 +38,7 @@ def crop_image(path: Path, augmentation: Augmentation) -> Image.Image:
             expected size.
     """
     with open_image(path) as image:
-        whole = _decoded(image, augmentation.frame.original)
+        whole = _decoded(image, augmentation.frame.original, augmentation.background)
         # With reducing_gap, Pillow first reduces a large photo by a whole factor, to no
         # less than three times the size; its documentation calls the result nearly that
         # of resampling alone.
@@ -69,7 +71,7 @@ def whole_image(path: Path, most_megapixels: float = MEGAPIXELS) -> Image.Image:
     with open_image(path) as image:
         check_pixels(image.size, most_megapixels)
         image.load()
-        return _on_white(to_srgb(ImageOps.exif_transpose(image)))
+        return _opaque(to_srgb(ImageOps.exif_transpose(image)))
 
 
 def cut_out(scaled: Image.Image, augmentation: Augmentation) -> Image.Image:
@@ -104,15 +106,17 @@ def _colored(image: Image.Image, augmentation: Augmentation) -> Image.Image:
     return image
 
 
-def _decoded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Decode an opened image to RGB in sRGB, upright and on white."""
+def _decoded(
+    image: Image.Image, size: tuple[int, int], background: str = WHITE
+) -> Image.Image:
+    """Decode an opened image to RGB in sRGB, upright and on a background."""
     # Before decoding: a wrong header must not cost memory.
     if image.size != size[::-1]:
         _check_size(image.size, size)
     image.load()
     upright = ImageOps.exif_transpose(image)
     _check_size(upright.size, size)
-    return _on_white(to_srgb(upright))
+    return _opaque(to_srgb(upright), background)
 
 
 def _check_size(found: tuple[int, int], expected: tuple[int, int]) -> None:
@@ -135,13 +139,13 @@ def _check_depth(image: Image.Image) -> None:
         )
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB with a white background."""
+def _opaque(image: Image.Image, background: str = WHITE) -> Image.Image:
+    """Convert an image to RGB, with a background in transparent areas."""
     _check_depth(image)
     if image.mode.startswith("I"):
         return to_gray(image).convert("RGB")
-    if image.has_transparency_data:
+    if image.has_transparency_data and background != HIDDEN:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        below = Image.new("RGBA", rgba.size, background)
+        return Image.alpha_composite(below, rgba).convert("RGB")
     return image.convert("RGB")

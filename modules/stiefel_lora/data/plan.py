@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ..config.alpha_background import WHITE
 from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Buckets, buckets_of
 from .caption_variants import caption_at, is_dropped, plain_caption, variation_count
@@ -33,6 +34,7 @@ class Plan:
     masked: bool = False
     alpha_mask: bool = False
     unmasked_probability: float = 0.0
+    background: str = WHITE
     encodes_text: bool = True
     """Whether captions are encoded in advance: unless all text encoders are trained."""
 
@@ -43,6 +45,12 @@ class Plan:
             entry: image with its size and bucket.
             number: number of times that the image was used before.
         """
+        found = self._augmentation(entry, number)
+        if self.background == WHITE:
+            return found
+        return dataclasses.replace(found, background=self.background)
+
+    def _augmentation(self, entry: Entry, number: int) -> Augmentation:
         if not self.varied:
             return Augmentation(cover_frame(entry.original, entry.size))
         image = entry.image
@@ -73,10 +81,12 @@ class Plan:
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
     """Create the plan of a configuration. Validation images are not augmented."""
     buckets = buckets_of(config)
+    background = config.alpha_background
     if not training:
-        return Plan(buckets, encodes_text=encodes_text)
+        return Plan(buckets, background=background, encodes_text=encodes_text)
     return Plan(
         buckets=buckets,
+        background=background,
         varied=True,
         cached=config.latent_caching,
         masked=config.masked_training,

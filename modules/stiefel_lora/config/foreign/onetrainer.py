@@ -12,7 +12,6 @@ KEYS = {
     "concept_file_name": "concepts",
     "diffusion_steps": "samples.steps",
     "dropout_probability": "lora_dropout",
-    "enable_fixed_flip": "concepts.enable_random_flip",
     "enable_random_brightness": "concepts.random_brightness_max_strength",
     "enable_random_contrast": "concepts.random_contrast_max_strength",
     "enable_random_hue": "concepts.random_hue_max_strength",
@@ -34,6 +33,7 @@ KEYS = {
     "sample_definition_file_name": "samples",
     "save_every": "checkpoint_every",
     "save_filename_prefix": "run_name",
+    "caps_randomize_enable": "concepts.caps_randomize_probability",
     "tag_dropout_enable": "concepts.tag_dropout_probability",
     "text": "concepts.prompt_source",
     "text_encoder": "text_encoder_model_name",
@@ -104,18 +104,12 @@ WITHOUT = {
         text_encoder_1_sequence_length text_encoder_sequence_length
     """,
     why.AUGMENTATION: """
-        enable_fixed_brightness enable_fixed_contrast enable_fixed_hue
-        enable_fixed_rotate enable_fixed_saturation enable_random_circular_mask_shrink
+        enable_fixed_rotate enable_random_circular_mask_shrink
         enable_random_mask_rotate_crop enable_random_rotate random_rotate_max_angle
     """,
     "resolutions of a concept is used whenever it is set": (
         "enable_resolution_override"
     ),
-    why.CAPTIONS: """
-        caps_randomize_enable caps_randomize_lowercase caps_randomize_mode
-        caps_randomize_probability tag_dropout_mode tag_dropout_special_tags
-        tag_dropout_special_tags_mode tag_dropout_special_tags_regex
-    """,
     "samples are generated with the averaged weights whenever ema is set": (
         "non_ema_sampling"
     ),

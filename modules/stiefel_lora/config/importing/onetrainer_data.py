@@ -31,15 +31,29 @@ def _image(name: str, kind: type) -> dict[str, Rule]:
     return {f"image.{name}": take(name, kind)}
 
 
+def _fixed(name: str) -> Rule:
+    key = f"enable_fixed_{name}"
+
+    def rule(scope: Scope, value: Any) -> Result:
+        if not value:
+            return left(_SWITCHED_OFF, matters=False)
+        if scope.get(f"image.enable_random_{name}"):
+            return left("the random one is used instead", matters=False)
+        return took(key, True)
+
+    return rule
+
+
 def _strength(name: str) -> dict[str, Rule]:
     key = f"random_{name}_max_strength"
 
     def rule(scope: Scope, value: Any) -> Result:
-        if not scope.get(f"image.enable_random_{name}"):
+        kinds = ("random", "fixed")
+        if not any(scope.get(f"image.enable_{kind}_{name}") for kind in kinds):
             return left(_SWITCHED_OFF, matters=False)
         return took(key, float(value))
 
-    fixed = ignore("augmentations are always random")
+    fixed = _fixed(name)
     return {
         f"image.enable_random_{name}": ignore(f"is part of image.{key}", matters=False),
         f"image.{key}": rule,
@@ -75,8 +89,8 @@ def _images(scope: Scope, value: Any) -> Result:
 
 
 def _changes_text(scope: Scope) -> bool:
-    shuffled = scope.get("text.enable_tag_shuffling")
-    return bool(shuffled or scope.get("text.tag_dropout_enable"))
+    keys = ("enable_tag_shuffling", "tag_dropout_enable", "caps_randomize_enable")
+    return any(bool(scope.get(f"text.{key}")) for key in keys)
 
 
 def _texts(scope: Scope, value: Any) -> Result:
@@ -94,24 +108,71 @@ def _kept(scope: Scope, value: Any) -> Result:
 def _dropout(scope: Scope, value: Any) -> Result:
     if not scope.get("text.tag_dropout_enable") or not float(value):
         return left(_SWITCHED_OFF, matters=False)
-    mode = scope.get("text.tag_dropout_mode", "FULL")
-    if mode == "RANDOM":
-        return turned("each tag", {"tag_dropout_probability": float(value)})
-    if mode == "FULL" and not int(scope.get("text.keep_tags_count", 1)):
+    mode = str(scope.get("text.tag_dropout_mode", "FULL"))
+    if mode not in ("RANDOM", "RANDOM WEIGHTED", "FULL"):
+        return left(f"tag_dropout_mode {mode} is not supported")
+    if mode == "FULL" and not (
+        int(scope.get("text.keep_tags_count", 1)) or _specials(scope)
+    ):
         return turned("all tags at once", {"caption_dropout_rate": float(value)})
-    return left(f"tag_dropout_mode {mode} is not supported")
+    sets: dict[str, Any] = {"tag_dropout_probability": float(value)}
+    if mode != "RANDOM":
+        sets["tag_dropout_mode"] = mode
+    return turned("each tag" if mode == "RANDOM" else "", {**sets, **_specials(scope)})
+
+
+def _specials(scope: Scope) -> dict[str, Any]:
+    """Return the settings of special tags."""
+    mode = scope.get("text.tag_dropout_special_tags_mode", "NONE")
+    tags = str(scope.get("text.tag_dropout_special_tags", ""))
+    if mode not in ("WHITELIST", "BLACKLIST") or not tags.strip() or _in_file(tags):
+        return {}
+    found = {
+        "tag_dropout_special_tags_mode": mode,
+        "tag_dropout_special_tags": tags,
+    }
+    regex = bool(scope.get("text.tag_dropout_special_tags_regex"))
+    return found | ({"tag_dropout_special_tags_regex": True} if regex else {})
+
+
+def _in_file(tags: str) -> bool:
+    return tags.strip().lower().endswith((".txt", ".csv"))
 
 
 def _special(scope: Scope, value: Any) -> Result:
-    if not scope.get("text.tag_dropout_enable") or value in (False, "", "NONE"):
+    off = not scope.get("text.tag_dropout_enable")
+    if off or value in (False, "", "NONE"):
         return left(_SWITCHED_OFF, matters=False)
-    return left(why.CAPTIONS)
+    tags = str(scope.get("text.tag_dropout_special_tags", ""))
+    if _in_file(tags):
+        return left("write the tags of the file into tag_dropout_special_tags")
+    if not _specials(scope):
+        return left("there are no special tags, or no mode", matters=False)
+    return left("is part of tag_dropout_probability", matters=False)
+
+
+_CAPITALS = ("capslock", "title", "first", "random")
 
 
 def _caps(scope: Scope, value: Any) -> Result:
+    rate = float(scope.get("text.caps_randomize_probability", 0))
+    if not scope.get("text.caps_randomize_enable") or not rate:
+        return left(_SWITCHED_OFF, matters=False)
+    named = str(scope.get("text.caps_randomize_mode", ", ".join(_CAPITALS)))
+    kinds = [kind.strip() for kind in named.split(",")]
+    known = [kind for kind in dict.fromkeys(kinds) if kind in _CAPITALS]
+    if not known:
+        return left(f"there is no kind of capitals in {named!r}")
+    sets: dict[str, Any] = {"caps_randomize_probability": rate}
+    if tuple(known) != _CAPITALS:
+        sets["caps_randomize_mode"] = known
+    return turned("", sets)
+
+
+def _caps_mode(scope: Scope, value: Any) -> Result:
     if not scope.get("text.caps_randomize_enable"):
         return left(_SWITCHED_OFF, matters=False)
-    return left(why.CAPTIONS)
+    return left("is part of caps_randomize_probability", matters=False)
 
 
 def _override(scope: Scope, value: Any) -> Result:
@@ -135,7 +196,7 @@ def _rotation(scope: Scope, value: Any) -> Result:
 CONCEPT: dict[str, Rule] = {
     **_image("enable_crop_jitter", bool),
     **_image("enable_random_flip", bool),
-    "image.enable_fixed_flip": ignore("augmentations are always random"),
+    "image.enable_fixed_flip": _fixed("flip"),
     "image.enable_random_rotate": ignore(why.AUGMENTATION),
     "image.enable_fixed_rotate": ignore(why.AUGMENTATION),
     "image.random_rotate_max_angle": _rotation,
@@ -164,9 +225,9 @@ CONCEPT: dict[str, Rule] = {
     "text.tag_dropout_special_tags": _special,
     "text.tag_dropout_special_tags_mode": _special,
     "text.tag_dropout_special_tags_regex": _special,
-    "text.caps_randomize_enable": _caps,
-    "text.caps_randomize_lowercase": _caps,
-    "text.caps_randomize_mode": _caps,
+    "text.caps_randomize_enable": _caps_mode,
+    "text.caps_randomize_lowercase": take("caps_randomize_lowercase", bool),
+    "text.caps_randomize_mode": _caps_mode,
     "text.caps_randomize_probability": _caps,
     **{
         f"{place}__version": ignore("the version of the file", matters=False)

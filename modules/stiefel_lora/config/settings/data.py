@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .._base import Flag, FolderPath, Number, StrictModel, setting
+from ..alpha_background import WHITE, Background
 from ..concept import Concepts
 from ..parts import Side, Sides
 from ..trigger import TriggerWord
@@ -89,6 +90,12 @@ class DataSettings(StrictModel):
     """Maximum size of an image in megapixels. Larger images are skipped, because
     decoding needs about 4 bytes of memory per pixel, and a damaged or malicious file
     could use all memory.
+    """
+
+    alpha_background: Background = setting(WHITE, label="Background of transparency")
+    """Color of transparent areas of images, such as #000000. With none, the colors are
+    used that these areas have in the file, as in OneTrainer and sd-scripts. They are
+    often black.
     """
 
     masked_training: Flag = setting(False, label="Masked training")
