@@ -33,7 +33,7 @@ STRENGTHS = {
 }
 
 
-def looks(**settings: Any) -> list[Augmentation]:
+def changes_of(**settings: Any) -> list[Augmentation]:
     concept = Concept(path=Path("a"), **settings)
     return [
         augmentation_at("a.png", (64, 64), (32, 32), concept, number)
@@ -44,19 +44,19 @@ def looks(**settings: Any) -> list[Augmentation]:
 def test_fixed_changes_are_the_same_at_every_use() -> None:
     fixed = {f"enable_fixed_{name}": True for name in ("brightness", "hue", "flip")}
     fixed |= {"enable_fixed_contrast": True, "enable_fixed_saturation": True}
-    found = looks(**STRENGTHS, **fixed)
+    found = changes_of(**STRENGTHS, **fixed)
     assert len(set(found)) == 1
     assert found[0].colors == pytest.approx([1.2, 1.3, 1.4, 0.5])
     assert found[0].mirrored
     concept = Concept(path=Path("a"), **STRENGTHS, **fixed)
     assert augmentation_count(concept) == 1
     assert augmentation_count(Concept(path=Path("a"), enable_fixed_flip=True)) == 1
-    assert looks(enable_fixed_brightness=True)[0] == looks()[0]
+    assert changes_of(enable_fixed_brightness=True)[0] == changes_of()[0]
 
 
 def test_the_others_stay_random_with_the_same_draws() -> None:
-    before = looks(**STRENGTHS, enable_random_flip=True)
-    found = looks(**STRENGTHS, enable_random_flip=True, enable_fixed_contrast=True)
+    before = changes_of(**STRENGTHS, enable_random_flip=True)
+    found = changes_of(**STRENGTHS, enable_random_flip=True, enable_fixed_contrast=True)
     assert {look.contrast for look in found} == {1.3}
     for one, other in zip(before, found, strict=True):
         assert [one.brightness, one.saturation, one.hue] == (
@@ -64,7 +64,7 @@ def test_the_others_stay_random_with_the_same_draws() -> None:
         )
         assert one.mirrored == other.mirrored
     # A random flip takes precedence, as in OneTrainer.
-    both = looks(enable_random_flip=True, enable_fixed_flip=True)
+    both = changes_of(enable_random_flip=True, enable_fixed_flip=True)
     assert {look.mirrored for look in both} == {True, False}
 
 

@@ -115,7 +115,7 @@ WITHOUT = {
     why.CLOUD: "hf_private hf_repo_id",
     why.CACHE: "cache_text_embeddings",
     why.LOGS: "log_every performance_log_every use_ui_logger use_wandb verbose",
-    why.SAMPLER: "cfg_rescale guidance_rescale refiner_start_at sampler",
+    why.SAMPLER: "cfg_rescale guidance_rescale refiner_start_at",
     why.AT_START: """
         force_first_sample sample_start_step skip_first_sample
     """,
