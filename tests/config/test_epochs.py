@@ -194,11 +194,12 @@ def test_intervals_become_steps_and_minutes_stay() -> None:
             "validate_every": "0.5 epochs",
             "sample_every": "1 epoch",
             "checkpoint_every": "10 minutes",
+            "save_every": 5,
             "rank_every": 7,
         }
     )
     found, line = in_steps(config, Fraction(41))
-    assert [getattr(found, key) for key in INTERVALS] == [21, 41, "10 minutes", 7]
+    assert [getattr(found, key) for key in INTERVALS] == [21, 41, "10 minutes", 5, 7]
     assert line == (
         "2 epochs of 41 steps: 82 steps, validate_every 21, sample_every 41."
     )

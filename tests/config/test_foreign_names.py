@@ -112,7 +112,7 @@ def test_the_key_is_named_where_it_stands(
 
 def test_epochs_have_a_key_or_are_the_unit_of_an_interval() -> None:
     assert message_of({"save_every_n_epochs": 1}) == (
-        "save_every_n_epochs: unknown key. Did you mean checkpoint_every? Write the "
+        "save_every_n_epochs: unknown key. Did you mean save_every? Write the "
         'unit as well: "2 epochs".'
     )
     for key in ("max_train_epochs", "num_train_epochs", "num_epochs"):

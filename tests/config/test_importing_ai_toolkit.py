@@ -35,6 +35,15 @@ def _lost(found: Imported) -> list[str]:
     return [entry.key.removeprefix(place) for entry in found.report.differences]
 
 
+def test_saved_files_have_the_state_beside_them(tmp_path: Path) -> None:
+    save = {"save_every": 250, "max_step_saves_to_keep": 4}
+    found = _read(tmp_path, save=save, train={"gradient_accumulation_steps": 2}).data
+    assert (found["save_every"], found["checkpoint_every"]) == (125, 125)
+    assert found["keep_saved"] == 4
+    usual = _read(tmp_path).data
+    assert (usual["save_every"], usual["keep_saved"]) == (1000, 5)
+
+
 def test_a_usual_job_for_flux(tmp_path: Path) -> None:
     found = _read(
         tmp_path,

@@ -67,6 +67,9 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing(
         ({"backup_after": 90, "backup_after_unit": "SECOND"}, {"ck": "1.5 minutes"}),
         ({"backup_after": 1, "backup_after_unit": "EPOCH"}, {"ck": "1 epoch"}),
         ({"backup_after_unit": "NEVER"}, {"ck": None}),
+        ({"save_every": 2, "save_every_unit": "EPOCH"}, {"save_every": "2 epochs"}),
+        ({"save_every": 30, "save_every_unit": "MINUTE"}, {"save_every": "30 minutes"}),
+        ({"save_every": 30}, {"save_every": None}),
         (
             {"learning_rate_warmup_steps": 100, "gradient_accumulation_steps": 4},
             {"learning_rate_warmup_steps": 25},

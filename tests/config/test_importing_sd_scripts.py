@@ -70,8 +70,19 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--loss_type l1", {"mse_strength": 0, "mae_strength": 1}),
         ("--network_args conv_dim=8 conv_alpha=2", {"conv_rank": 8}),
         ("--network_weights a.safetensors", {"lora_model_name": ["a.safetensors"]}),
-        ("--save_every_n_epochs 2", {"checkpoint_every": "2 epochs"}),
-        ("--save_every_n_epochs 1", {"checkpoint_every": "1 epoch"}),
+        ("--save_every_n_epochs 2", {"save_every": "2 epochs"}),
+        (
+            "--save_every_n_epochs 1 --save_state --save_last_n_epochs 3",
+            {"save_every": "1 epoch", "checkpoint_every": "1 epoch", "keep_saved": 3},
+        ),
+        (
+            "--save_every_n_steps 100 --save_last_n_steps 350",
+            {"save_every": 100, "keep_saved": 4, "checkpoint_every": None},
+        ),
+        (
+            "--save_every_n_steps 100 --save_state --save_last_n_steps_state 100",
+            {"save_every": 100, "keep_saved": None, "keep_checkpoints": 2},
+        ),
         ("--sample_every_n_steps 50", {"sample_every": 50}),
         ("--lr_scheduler cosine --lr_warmup_steps 0.1", {"lr_warmup": 160}),
         (

@@ -66,7 +66,17 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         {"optimizer": {"name": "adafactor", "options": {"relative_step": True}}},
         "optimizer.options",
     ),
+    (
+        {"optimizer": {"name": "adamw", "weight_decay": 2e4}},
+        "optimizer.weight_decay",
+    ),
+    (
+        {"compile": True, "concepts": [{"path": "a", "prior_prediction": True}]},
+        "concepts.0.prior_prediction",
+    ),
     ({"output_formats": ["peft", "peft"]}, "output_formats"),
+    ({"extra_output_dtypes": ["float16"]}, "extra_output_dtypes"),
+    ({"extra_output_dtypes": ["float32", "float32"]}, "extra_output_dtypes"),
     ({"extra_resolutions": [512, 512]}, "extra_resolutions"),
     ({"extra_resolutions": [1024]}, "extra_resolutions"),
     ({**FLUX, "extra_resolutions": [520]}, "extra_resolutions"),
@@ -226,6 +236,8 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
         except AttributeError:  # Parts of it are dictionaries still.
             continue
     with_objects = {
+        "_base_passes_are_not_compiled",
+        "_decay_keeps_the_sign",
         "_estimate_has_one_rate",
         "_optimizer_options_have_an_effect",
         "_negative_prompts_are_read",

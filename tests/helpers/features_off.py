@@ -60,6 +60,8 @@ _SAMPLING = f"{_TRAINING}lora_sampling.py::test_"
 _SCHEDULE = f"{_TRAINING}schedule.py::"
 _PACKAGED = "Prodigy, CAME, Lion, schedule-free and adv_optm by name"
 _PACKAGED_TESTS = f"{_TRAINING}packaged_optimizers.py::"
+_SAVED = "LoRA files during training, by steps, epochs or minutes"
+_SAVED_TESTS = f"{_TRAINING}saved_files.py::"
 _RATES = f"{_TRAINING}rate_pattern.py::"
 _ZERO = "tests/families/test_zero_terminal_snr.py::"
 _STOP = f"{_TRAINING}text_encoder_stop.py::"
@@ -1013,6 +1015,60 @@ OFF = (
         "training.build.make_optimizer",
         Call("chosen.load", "torch.optim.AdamW"),
         (f"{_TRAINING}every_method.py::test_so_does_any_optimizer_by_its_class",),
+    ),
+    Off(
+        _SAVED,
+        "training.export.LoraWriter.write_at_interval",
+        Returns(),
+        (
+            f"{_SAVED_TESTS}test_files_are_saved_at_the_interval_and_the_oldest_removed",
+            f"{_SAVED_TESTS}test_saved_files_are_those_of_a_run_that_ends_there",
+        ),
+    ),
+    Off(
+        _SAVED,
+        "training.kept_files.KeptFiles._remove",
+        Returns(),
+        (f"{_SAVED_TESTS}test_files_are_saved_at_the_interval_and_the_oldest_removed",),
+    ),
+    Off(
+        _SAVED,
+        "training.kept_files.KeptFiles.leave_out",
+        Returns(),
+        (f"{_SAVED_TESTS}test_files_saved_on_request_are_never_removed",),
+    ),
+    Off(
+        _SAVED,
+        "config.importing.ai_toolkit_rules._saves",
+        Returns("left('')"),
+        (f"{_IMPORTING}ai_toolkit.py::test_saved_files_have_the_state_beside_them",),
+    ),
+    Off(
+        "checkpoints by the clock",
+        "training.due.DueEvents._intervals",
+        Returns("0"),
+        (f"{_TRAINING}epochs_and_minutes.py::test_minutes_are_due_at_the_next_step",),
+    ),
+    Off(
+        "LoRA files in several dtypes at once",
+        "training.export.write_lora_files",
+        Value("config.extra_output_dtypes", "()"),
+        (f"{_SAVED_TESTS}test_each_data_type_is_a_file",),
+    ),
+    Off(
+        "hashes of A1111 and CivitAI",
+        "files.peft.save_peft",
+        Call("legacy_hash", "''"),
+        (f"{_SAVED_TESTS}test_both_formats_have_them_and_inspect_shows_them",),
+    ),
+    Off(
+        "hashes of A1111 and CivitAI",
+        "files.file_hashes._header_length",
+        Returns("0"),
+        (
+            "tests/files/test_file_hashes.py::"
+            "test_they_are_those_of_sd_scripts[notes0-400000]",
+        ),
     ),
     Off(
         _PACKAGED,

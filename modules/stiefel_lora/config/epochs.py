@@ -16,7 +16,13 @@ from .violation import SettingsError
 
 __all__ = ["INTERVALS", "has_epochs", "in_steps", "length_text", "newest_length"]
 
-INTERVALS = ("validate_every", "sample_every", "checkpoint_every", "rank_every")
+INTERVALS = (
+    "validate_every",
+    "sample_every",
+    "checkpoint_every",
+    "save_every",
+    "rank_every",
+)
 """Settings that are intervals."""
 
 _STOPS = ("text_encoder_stop_training_after", "text_encoder_2_stop_training_after")

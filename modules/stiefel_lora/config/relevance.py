@@ -28,6 +28,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], Callable[[Value], object]], ...] = (
         ("ema_decay", "ema_update_step_interval", "save_without_ema"),
         lambda value: value("ema") != "off",
     ),
+    (("keep_saved",), lambda value: value("save_every")),
     (MASK_SETTINGS, lambda value: value("masked_training")),
     (("huber_delta",), lambda value: value("huber_strength")),
     (

@@ -85,6 +85,19 @@ def _formats_differ(config: Settings) -> Violation | None:
     )
 
 
+def _output_dtypes_differ(config: Settings) -> Violation | None:
+    known = [config.output_dtype]
+    for name in config.extra_output_dtypes:
+        if name in known:
+            return Violation(
+                "extra_output_dtypes",
+                f"contains {name!r}, in which the LoRA is already saved",
+                "Remove it",
+            )
+        known.append(name)
+    return None
+
+
 def _extra_resolutions_differ(config: Settings) -> Violation | None:
     extra = config.extra_resolutions
     if config.resolution in extra:
@@ -292,6 +305,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _estimate_has_one_rate,
     _starts_once,
     _formats_differ,
+    _output_dtypes_differ,
     _extra_resolutions_differ,
     _stella_starts_stella,
     _loi_file_rank_fits,

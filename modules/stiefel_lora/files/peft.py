@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .._exceptions import ModelError
 from ._prepare import check_weights, stored
-from .tensors import tensor_hash, write_tensors
+from .tensors import legacy_hash, tensor_hash, write_tensors
 from .weights import COMPONENTS, LoraFactors, LoraWeights, canonical_name, rank_of
 
 __all__ = [
@@ -73,14 +73,18 @@ def save_peft(
             # the LoRA.
             tensors[name + _MAGNITUDE] = stored(name, factors.magnitude, torch.float32)
     adapter = adapter_metadata(ranks, ranks if _is_dora(weights) else ())
+    digest = tensor_hash(tensors)
     notes = {
         "format": "pt",
         **(metadata or {}),
-        "modelspec.hash_sha256": f"0x{tensor_hash(tensors)}",
+        "modelspec.hash_sha256": f"0x{digest}",
+        "sshs_model_hash": digest,
         _ADAPTER_METADATA: json.dumps(adapter, sort_keys=True),
     }
     if "modelspec.implementation" in notes:
         notes["modelspec.implementation"] = "diffusers"
+    # Last, since it covers the ss_ entries of the metadata.
+    notes["sshs_legacy_hash"] = legacy_hash(tensors, notes)
     write_tensors(path, tensors, notes)
 
 

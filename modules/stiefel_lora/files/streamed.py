@@ -22,10 +22,10 @@ from .._exceptions import OutputError
 from .atomic import atomic_write
 from .tensors import dtype_codes
 
-__all__ = ["Spec", "write_streamed"]
+__all__ = ["LEGACY_PART", "HashedPart", "Spec", "write_streamed"]
 
-# Range of bytes that sd-scripts' legacy hash covers.
-_LEGACY_PART = (0x100000, 0x110000)
+LEGACY_PART = (0x100000, 0x110000)
+"""Range of bytes that the legacy hash of sd-scripts covers."""
 
 _MODELSPEC, _MODEL = "modelspec.hash_sha256", "sshs_model_hash"
 _LEGACY = "sshs_legacy_hash"
@@ -85,7 +85,9 @@ def write_streamed(
     own = {key: text for key, text in notes.items() if key.startswith("ss_")}
     # The bytes are counted in a file with the ss_ entries alone, whose header is
     # shorter than the one written here.
-    legacy = _Part(*(edge - len(_header(order, specs, own)) for edge in _LEGACY_PART))
+    legacy = HashedPart(
+        *(edge - len(_header(order, specs, own, empty=True)) for edge in LEGACY_PART)
+    )
     digest = hashlib.sha256()
     with atomic_write(path, overwrite=overwrite) as part, part.open("r+b") as stream:
         stream.seek(room)
@@ -118,7 +120,7 @@ def write_streamed(
             check(part)
 
 
-class _Part:
+class HashedPart:
     """Hash of the bytes between two positions of a stream."""
 
     def __init__(self, start: int, end: int) -> None:
@@ -126,15 +128,23 @@ class _Part:
         self._start, self._end, self._at = start, end, 0
 
     def update(self, data: memoryview) -> None:
+        """Add the next bytes of the stream."""
         first, last = self._start - self._at, self._end - self._at
         self.digest.update(data[max(first, 0) : max(last, 0)])
         self._at += len(data)
 
 
 def _header(
-    order: Iterable[str], specs: Mapping[str, Spec], notes: Mapping[str, str]
+    order: Iterable[str],
+    specs: Mapping[str, Spec],
+    notes: Mapping[str, str],
+    *,
+    empty: bool = False,
 ) -> bytes:
-    entries: dict[str, object] = {"__metadata__": dict(notes)} if notes else {}
+    """Return the header. ``empty``: whether to write metadata without entries."""
+    entries: dict[str, object] = {}
+    if notes or empty:
+        entries["__metadata__"] = dict(notes)
     end = 0
     for key in order:
         spec = specs[key]

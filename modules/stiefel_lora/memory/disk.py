@@ -61,14 +61,27 @@ def estimate_disk(
     width = PLAIN[config.plain_weight_dtype]
     cached = has_frozen_text(config, settings)
     caption = width * _text_numbers(config, settings) if cached else 0
-    files = sum(
-        PLAIN[config.output_dtype] * factors // FLOAT for _ in config.output_formats
-    )
+    widths = [
+        PLAIN[name] for name in (config.output_dtype, *config.extra_output_dtypes)
+    ]
+    files = len(config.output_formats) * (sum(widths) * factors // FLOAT)
     return DiskEstimate(
         cache=images * (latents + caption + 2 * HEAD),
         checkpoints=(config.keep_checkpoints + 1) * (factors + state),
-        files=files,
+        files=files * (1 + _saved_at_interval(config)),
     )
+
+
+def _saved_at_interval(config: TrainConfig) -> int:
+    """Return how often the LoRA is on the disk because of ``save_every``."""
+    if not config.save_every:
+        return 0
+    if not isinstance(config.save_every, int):
+        # Minutes and epochs are unknown here.
+        return config.keep_saved or 1
+    written = (config.steps - 1) // config.save_every
+    # One is written before the oldest one is removed.
+    return written if config.keep_saved is None else min(written, config.keep_saved + 1)
 
 
 def free_space(folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +38,7 @@ from ..optim.pairs import Pair
 from ..runs.progress import say
 from ..runs.run_folder import RunFolder
 from .backend import MIXED_PRECISION
+from .kept_files import KeptFiles
 from .logging.sinks import MetricSink
 from .state import TrainingState
 
@@ -73,11 +75,27 @@ class LoraWriter:
         self._folder = folder
         self._sink = sink
         self._started = started
+        self._kept = KeptFiles(folder, sink, config.keep_saved)
 
     @property
     def best_stem(self) -> str:
         """Return the file name, without suffix, of the best LoRA."""
         return f"{self._folder.root.name}{BEST}"
+
+    def write_at_interval(self, step: int) -> None:
+        """Write the LoRA as a file of ``save_every``, and remove the oldest ones.
+
+        Raises:
+            OutputError: If a file cannot be written.
+
+        Only the main process writes files.
+        """
+        if not self._state.processes.is_main:
+            return
+        paths = self._write_all(step, f"-step-{step}", {})
+        names = [path.name for path in paths]
+        self._sink.event("lora", step, {"files": names, "interval": True})
+        self._kept.add(step, paths)
 
     def write(
         self, step: int, mark: str = "", extra: Mapping[str, Any] | None = None
@@ -96,15 +114,20 @@ class LoraWriter:
         """
         if not self._state.processes.is_main:
             return []
+        paths = self._write_all(step, mark, extra or {})
+        self._kept.leave_out(paths)
+        self._sink.event("lora", step, {"files": [path.name for path in paths]})
+        return paths
+
+    def _write_all(self, step: int, mark: str, extra: Mapping[str, Any]) -> list[Path]:
         stem = f"{self._folder.root.name}{mark}"
         # Outside of this block the model holds the trained weights, with which training
         # continues.
         with self._state.averaged():
-            paths = self._write(stem, step, extra or {})
+            paths = self._write(stem, step, extra)
         if self._state.average is not None and self._config.save_without_ema:
             with self._state.evaluated():
                 paths += self._write(stem + WITHOUT_AVERAGE, step, {})
-        self._sink.event("lora", step, {"files": [path.name for path in paths]})
         return paths
 
     def _write(self, stem: str, step: int, extra: Mapping[str, Any]) -> list[Path]:
@@ -238,14 +261,17 @@ def write_lora_files(
         started=started,
         extra=extra,
     )
-    dtype = getattr(torch, config.output_dtype)
     facts = record_of(config.model_type).lora_files
     # Only for this format: PEFT files have no alpha, so A is scaled there anyway.
     kohya = with_one_alpha(weights) if facts.one_alpha else weights
     paths = []
-    for kind in config.output_formats:
-        # The most widely supported format gets the plain name.
-        path = folder / f"{stem}{'' if kind == 'kohya' else '_peft'}.safetensors"
+    dtypes = (config.output_dtype, *config.extra_output_dtypes)
+    for kind, name in itertools.product(config.output_formats, dtypes):
+        # The most widely supported format and the main data type get the plain name.
+        form = "" if kind == "kohya" else "_peft"
+        ending = "" if name == config.output_dtype else f"_{name}"
+        path = folder / f"{stem}{form}{ending}.safetensors"
+        dtype = getattr(torch, name)
         if kind == "kohya":
             save_kohya(
                 path,

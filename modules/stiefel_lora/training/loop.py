@@ -320,6 +320,9 @@ class Loop:
             self._validate()
         if self._due("sample_every", config.sample_every):
             monitor.sample(self.step)
+        # Not due at the end, where the finished LoRA is written.
+        if self._is_due("save_every", config.save_every) and not self._at_end:
+            self._writer.write_at_interval(self.step)
         # Last, so that the checkpoint includes the effect of this validation on early
         # stopping. Not due at the end, where ``run`` saves anyway.
         key = "checkpoint_every"

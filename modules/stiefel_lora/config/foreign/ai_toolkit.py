@@ -30,7 +30,7 @@ KEYS = {
     "mask_min_value": "unmasked_weight",
     "mask_path": "masked_training",
     "max_denoising_steps": "max_noising_strength",
-    "max_step_saves_to_keep": "keep_checkpoints",
+    "max_step_saves_to_keep": "keep_saved",
     "min_denoising_steps": "min_noising_strength",
     "name_or_path": "base_model_name",
     "dropout": "lora_dropout",

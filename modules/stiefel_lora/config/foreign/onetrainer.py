@@ -31,7 +31,6 @@ KEYS = {
     "rolling_backup_count": "keep_checkpoints",
     "sample_after": "sample_every",
     "sample_definition_file_name": "samples",
-    "save_every": "checkpoint_every",
     "save_filename_prefix": "run_name",
     "caps_randomize_enable": "concepts.caps_randomize_probability",
     "tag_dropout_enable": "concepts.tag_dropout_probability",

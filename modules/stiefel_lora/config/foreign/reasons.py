@@ -83,7 +83,7 @@ SCHEDULES = (
     "learning_rate_scheduler has constant, linear, cosine, cosine_with_restarts, "
     "polynomial and rex, which end with the run"
 )
-SNAPSHOTS = "LoRA files are written at the end of a run and on request"
+SNAPSHOTS = "LoRA files are written every save_every, at the end and on request"
 SOURCES = "concepts are folders on the disk"
 START = "lora_model_name starts from LoRA files; train CONFIG --resume resumes a run"
 TEXT_LAYERS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from ..foreign import reasons as why
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "network.type": "lora",
     "save.dtype": "float16",
     "save.push_to_hub": ignore(why.CLOUD),
+    "save.max_step_saves_to_keep": 5,
     "save.save_every": 1000,
     "sample.sample_every": 100,
     "train.dtype": "fp32",
@@ -212,6 +214,13 @@ def _highest(scope: Scope, value: Any) -> Result:
     return turned("a fraction", {"max_noising_strength": (float(value) + 1) / _STEPS})
 
 
+def _saves(scope: Scope, value: Any) -> Result:
+    found = _in_steps("save_every")(scope, value)
+    # Files there have the state of the optimizer beside them, with which it resumes.
+    number = found.sets.get("save_every", 0)
+    return dataclasses.replace(found, sets={**found.sets, "checkpoint_every": number})
+
+
 def _text(scope: Scope, value: Any) -> Result:
     if not value:
         return turned("", {"train_text_encoder": False})
@@ -372,9 +381,9 @@ _OWN: dict[str, Rule] = {
         )
     },
     "save.dtype": mapped("output_dtype", _DTYPES, "unknown data type"),
-    "save.max_step_saves_to_keep": take("keep_checkpoints", int),
+    "save.max_step_saves_to_keep": take("keep_saved", int),
     "save.push_to_hub": ignore(why.CLOUD),
-    "save.save_every": _in_steps("checkpoint_every"),
+    "save.save_every": _saves,
     "save.save_format": ignore("LoRA files are always .safetensors", matters=False),
     "slider": ignore(why.LOSSES),
     "sqlite_db_path": ignore(why.LOGS),

@@ -63,7 +63,12 @@ DEFAULTS: dict[str, Any] = {
     "unet.gradient_checkpointing": True,
     "unet.weight_dtype": "FLOAT_32",
 }
-_UNITS = {"backup_after": "MINUTE", "sample_after": "MINUTE", "validate_after": "EPOCH"}
+_UNITS = {
+    "backup_after": "MINUTE",
+    "sample_after": "MINUTE",
+    "save_every": "NEVER",
+    "validate_after": "EPOCH",
+}
 _MINUTES = {"SECOND": 1 / 60, "MINUTE": 1.0, "HOUR": 60.0}
 _PART_OF = "is part of {}"
 
@@ -453,8 +458,8 @@ ROOT: dict[str, Rule] = {
     "sample_image_format": ignore(why.SAMPLER),
     "sample_audio_format": ignore(why.SAMPLER),
     "sample_video_format": ignore(why.SAMPLER),
-    "save_every": ignore(why.SNAPSHOTS),
-    "save_every_unit": ignore(why.SNAPSHOTS),
+    "save_every": _interval("save_every", "save_every"),
+    "save_every_unit": _part_of("save_every"),
     "save_filename_prefix": ignore(why.SNAPSHOTS),
     "seed": take("seed", int),
     "text_encoder_layer_skip": _skip,

@@ -20,6 +20,7 @@ from .key_rules import (
     turned,
 )
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
+from .sd_saving import SAVING, interval_rule
 from .sd_schedule import SCHEDULE
 from .source_files import literal
 
@@ -266,27 +267,6 @@ NETWORK_ARGS: dict[str, Rule] = {
 """Rules of ``network_args``."""
 
 
-def _interval(key: str, unit: str, other: str = "") -> Rule:
-    def rule(scope: Scope, value: Any) -> Result:
-        number = float(value)
-        if number <= 0:
-            return left("has no effect with this value", matters=False)
-        if other and float(scope.get(other) or 0):
-            return left(f"{other} is used instead", matters=False)
-        if unit == "steps":
-            return turned("", {key: int(number)})
-        text = f"{int(number)} epoch{'s' * (number != 1)}"
-        return turned("", {key: text})
-
-    return rule
-
-
-def _kept(scope: Scope, value: Any) -> Result:
-    if not int(value):
-        return left("has no effect with this value", matters=False)
-    return turned("a number of checkpoints", {"keep_checkpoints": int(value)})
-
-
 def _format(scope: Scope, value: Any) -> Result:
     return turned("kohya's keys", {"output_formats": ["kohya"]})
 
@@ -330,6 +310,7 @@ def _lion(scope: Scope, value: Any) -> Result:
 _FP8 = "weight_dtype int8 or nfloat4 save as much memory"
 
 TRAINING: dict[str, Rule] = {
+    **SAVING,
     **SCHEDULE,
     "ae": take("vae_model_name", str),
     "cache_latents": take("latent_caching", bool),
@@ -390,21 +371,12 @@ TRAINING: dict[str, Rule] = {
     "output_dir": take("output_dir", str),
     "output_name": take("run_name", str),
     "pretrained_model_name_or_path": take("base_model_name", str),
-    "sample_every_n_epochs": _interval("sample_every", "epochs"),
-    "sample_every_n_steps": _interval("sample_every", "steps", "sample_every_n_epochs"),
-    "save_every_n_epochs": _interval("checkpoint_every", "epochs"),
-    "save_every_n_steps": _interval("checkpoint_every", "steps", "save_every_n_epochs"),
-    "save_last_n_epochs": _kept,
-    "save_last_n_epochs_state": _kept,
-    "save_last_n_steps": ignore(
-        "keep_checkpoints is a number of checkpoints", matters=False
-    ),
-    "save_last_n_steps_state": ignore(
-        "keep_checkpoints is a number of checkpoints", matters=False
+    "sample_every_n_epochs": interval_rule("sample_every", "epochs"),
+    "sample_every_n_steps": interval_rule(
+        "sample_every", "steps", "sample_every_n_epochs"
     ),
     "save_model_as": _format,
     "save_precision": mapped("output_dtype", _DTYPES, "unknown data type"),
-    "save_state": ignore("every checkpoint contains the state", matters=False),
     "scale_weight_norms": take("scale_weight_norms", float),
     "sdpa": _attention("sdp"),
     "seed": take("seed", int),
@@ -420,8 +392,8 @@ TRAINING: dict[str, Rule] = {
     "use_lion_optimizer": _lion,
     "v2": ignore("SD 2 is another family"),
     "vae": take("vae_model_name", str),
-    "validate_every_n_epochs": _interval("validate_every", "epochs"),
-    "validate_every_n_steps": _interval(
+    "validate_every_n_epochs": interval_rule("validate_every", "epochs"),
+    "validate_every_n_steps": interval_rule(
         "validate_every", "steps", "validate_every_n_epochs"
     ),
     "xformers": _attention("xformers"),

@@ -27,6 +27,18 @@ class SavingSettings(StrictModel):
     )
     """Number of checkpoints to keep. Older checkpoints are deleted."""
 
+    save_every: Interval = setting(0, label="Save every")
+    """Interval between LoRA files during training, such as 250 (steps), "2 epochs" or
+    "10 minutes". The files are called NAME-step-N. If 0, the LoRA is only saved at the
+    end of the run and on request.
+    """
+
+    keep_saved: Annotated[Count, Field(ge=1, le=10_000)] | None = setting(
+        None, label="Saved files kept", unset_means="all"
+    )
+    """Number of steps of which the files of save_every are kept. Older ones are
+    deleted, but never the finished LoRA, the best one, or files saved on request."""
+
     output_formats: Annotated[tuple[OutputFormat, ...], Field(min_length=1)] = setting(
         (
             "kohya",
@@ -42,3 +54,8 @@ class SavingSettings(StrictModel):
 
     output_dtype: DType = setting("float16", label="Output data type")
     """Data type of the weights in the LoRA file."""
+
+    extra_output_dtypes: tuple[DType, ...] = setting(
+        (), label="Additional output data types"
+    )
+    """Data types in which each LoRA file is also saved, as NAME_float32 for example."""

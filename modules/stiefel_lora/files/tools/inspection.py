@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...geometry import product_singular_values, spectrum_summary
+from ..file_hashes import FileHashes, file_hashes
 from .finite_layers import broken_layers, is_finite
 from .lora_file import LoraFile, LoraLayer
 from .notes import frequent_tags, training_notes, trigger_words
@@ -28,6 +29,12 @@ __all__ = ["LayerReport", "LoraReport", "Summary", "inspect_lora", "summarize"]
 
 SPIKE = 5.0
 """Minimum ratio of sigma_1 to the median of similar layers for a spike."""
+
+OTHER_HASH = (
+    "The sshs_model_hash in the metadata is not that of the weights, so A1111, Forge "
+    "and CivitAI identify the file as different ones. stiefel-lora lora convert writes "
+    "the hash of the weights."
+)
 
 # With fewer layers, the median does not describe the typical value.
 _FEWEST = 4
@@ -124,13 +131,20 @@ class LoraReport:
     frequent_tags: tuple[str, ...] = ()
     """Names of image folders and the most frequent tags of the captions."""
 
+    hashes: FileHashes | None = None
+    """Hashes by which other programs identify the file."""
+
     @property
     def remarks(self) -> tuple[str, ...]:
         """Return messages about the file."""
+        found = list(self.file.remarks)
         plain = not any(layer.factors.is_dora for layer in self.file.layers)
         if self.layers and plain and all(layer.is_dead for layer in self.layers):
-            return (*self.file.remarks, NO_EFFECT)
-        return self.file.remarks
+            found.append(NO_EFFECT)
+        noted = self.file.metadata.get("sshs_model_hash")
+        if self.hashes is not None and noted not in (None, self.hashes.model):
+            found.append(OTHER_HASH)
+        return tuple(found)
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -154,6 +168,7 @@ class LoraReport:
             "kinds": file.kinds,
             "dtypes": file.dtypes,
             "size": file.size,
+            "hashes": self.hashes.to_json() if self.hashes else None,
             "trigger_words": list(self.trigger_words),
             "frequent_tags": list(self.frequent_tags),
             "training": dict(self.notes),
@@ -193,6 +208,7 @@ def inspect_lora(file: LoraFile) -> LoraReport:
         notes=training_notes(file.metadata),
         not_finite=tuple(broken_layers(file)),
         frequent_tags=tuple(frequent_tags(file.metadata)),
+        hashes=file_hashes(file.path) if file.path.is_file() else None,
     )
 
 

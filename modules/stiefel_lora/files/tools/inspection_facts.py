@@ -37,6 +37,7 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "alpha": _counted({f"{a:g}": n for a, n in report.alphas.items()}),
         "dtype": _counted(file.dtypes),
         "size": f"{file.size / 1e6:.2f} MB",
+        **_hashes(report),
         "trigger words": ", ".join(report.trigger_words),
         "folders and frequent tags": ", ".join(report.frequent_tags),
         **report.notes,
@@ -45,6 +46,17 @@ def facts_of(report: LoraReport) -> dict[str, str]:
         "spikes, dead, not finite": f"{total.spikes}, {total.dead}, {broken}",
     }
     return {label: text for label, text in facts.items() if text}
+
+
+def _hashes(report: LoraReport) -> dict[str, str]:
+    found = report.hashes
+    if found is None:
+        return {}
+    return {
+        "AutoV2, AutoV3": f"{found.autov2}, {found.autov3}",
+        "sshs_model_hash": found.model,
+        "sshs_legacy_hash": found.legacy,
+    }
 
 
 def _statistics(total: Summary) -> dict[str, str]:

@@ -154,6 +154,10 @@ class RunRecord:
             if path not in self.lora_files:
                 self.lora_files.append(path)
 
+    def _take_lora_removed(self, step: int, values: dict[str, Any], event: Any) -> None:
+        gone = {self.folder.lora / str(name) for name in values["files"]}
+        self.lora_files = [path for path in self.lora_files if path not in gone]
+
     def _take_checkpoint(self, step: int, values: dict[str, Any], event: Any) -> None:
         self.checkpoint_step = step
 
