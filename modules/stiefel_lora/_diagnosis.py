@@ -39,6 +39,7 @@ _IMPORTED = {
     ),
     "captions": ("onnxruntime",),
     "heif": ("pillow_heif",),
+    "plots": ("matplotlib",),
 }
 NEEDED = ("train",)
 """Parts of the package that are required for training."""

@@ -24,6 +24,7 @@ EXTRAS = {
     "optimizers": "Prodigy, CAME, Lion, schedule-free and other optimizers",
     "captions": "automatic captions by a tagger",
     "heif": "images of phones (.heic, .heif)",
+    "plots": "stiefel-lora runs plot",
 }
 """Purpose of each extra."""
 

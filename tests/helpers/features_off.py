@@ -72,6 +72,8 @@ _RESUME = (
     f"{_TRAINING}stop_and_resume.py::"
     f"test_stopped_run_saves_explains_how_to_resume_and_ends_the_same"
 )
+_RUNS = "runs listed, plotted, compared and cleaned up without TensorBoard"
+_RUNS_TESTS = "tests/runs/test_runs_command.py::"
 _PROCESSES = f"{_TRAINING}several_processes.py::"
 _CUT = f"{_TRAINING}varied_pictures.py::test_a_run_cut_inside_a_pass_ends_the_same"
 _AVERAGE = (
@@ -456,6 +458,30 @@ OFF = (
         "jobs.sweep.combinations",
         Result("[]"),
         ("tests/jobs/test_plan.py::test_a_sweep_reaches_every_field",),
+    ),
+    Off(
+        _RUNS,
+        "runs.run_summary.RunSummary.state",
+        Returns("'finished'"),
+        (f"{_RUNS_TESTS}test_the_list_has_settings_results_and_the_end",),
+    ),
+    Off(
+        _RUNS,
+        "runs.run_summary.RunSummary.curve",
+        Returns("[]"),
+        (f"{_RUNS_TESTS}test_the_curves_of_a_run_are_those_of_its_events",),
+    ),
+    Off(
+        _RUNS,
+        "_commands.runs._comparison",
+        Given("runs", "runs[:1]"),
+        (f"{_RUNS_TESTS}test_differences_and_results_are_side_by_side",),
+    ),
+    Off(
+        _RUNS,
+        "_commands.runs.clean",
+        Given("yes", "True"),
+        (f"{_RUNS_TESTS}test_nothing_is_deleted_without_being_asked",),
     ),
     Off(
         "several GPUs",

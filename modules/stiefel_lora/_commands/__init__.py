@@ -23,6 +23,7 @@ from .import_config import import_config
 from .lora import app as lora
 from .new import new
 from .queue import app as queue
+from .runs import app as runs
 from .sample import sample
 from .scan import scan
 from .study import study
@@ -54,6 +55,7 @@ app.command()(ui)
 app.command()(batch)
 app.command()(study)
 app.add_typer(queue, name="queue")
+app.add_typer(runs, name="runs")
 app.add_typer(lora, name="lora")
 app.command()(presets)
 app.command()(optimizers)

@@ -58,6 +58,9 @@ class RankReport:
     magnitude_changes: list[float]
     """Relative change of each layer by DoRA magnitudes. Empty without DoRA."""
 
+    spectrum: list[float] = dataclasses.field(default_factory=list)
+    """Mean over blocks of each singular value divided by their sum, descending."""
+
     @property
     def mean(self) -> float:
         """Mean effective rank."""
@@ -121,12 +124,15 @@ def measure_ranks(
     ups = [pair.matrices[0].detach() for pair in pairs]
     downs = [pair.matrices[1].detach().mT for pair in pairs]
     known: dict[int, torch.Tensor] = {}
+    shares: list[torch.Tensor] = []
     # One call for all blocks of a rank: LAPACK solves small problems one by one anyway,
     # but the operations around it are as many as the calls.
     for same in bucketed(range(len(pairs)), lambda i: pairs[i].rank):
         left, right = (_grams([side[i] for i in same]) for side in (ups, downs))
         known |= {id(pairs[i].up): gram for i, gram in zip(same, left, strict=True)}
-        summary = spectrum_summary(product_spectrum(left, right))
+        sigma = product_spectrum(left, right)
+        shares.append(sigma / sigma.sum(-1, keepdim=True))
+        summary = spectrum_summary(sigma)
         found = summary.effective.tolist(), summary.stable.tolist()
         for i, entropy, energy in zip(same, *found, strict=True):
             effective[i], stable[i] = entropy, energy
@@ -139,7 +145,20 @@ def measure_ranks(
         constrained=[pair.name for pair in constrained],
         orthogonality=errors,
         magnitude_changes=list(magnitude_changes),
+        spectrum=_mean_spectrum(shares),
     )
+
+
+def _mean_spectrum(shares: Sequence[torch.Tensor]) -> list[float]:
+    """Return the means of spectra ``(K, r)`` of several r over those that have one."""
+    longest = max((found.shape[-1] for found in shares), default=0)
+    rows = [
+        torch.nn.functional.pad(found, (0, longest - found.shape[-1]), value=math.nan)
+        for found in shares
+    ]
+    # NaN also for blocks without an update, whose values are all 0.
+    means = torch.cat(rows).nanmean(0).tolist() if rows else []
+    return [mean for mean in means if math.isfinite(mean)]
 
 
 def _orthogonality(

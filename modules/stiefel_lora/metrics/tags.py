@@ -12,6 +12,7 @@ __all__ = [
     "MEAN_RANK",
     "ORTHOGONALITY",
     "SHARE_OF_RANK",
+    "SPECTRUM_EVENT",
     "STABLE",
     "VALIDATION_BIN",
     "bin_of_tag",
@@ -43,6 +44,10 @@ LOWEST_RANK = "effective_rank/lowest"
 SHARE_OF_RANK = "effective_rank/share_of_rank"
 """Tag of the mean of effective rank / rank, in [0, 1]."""
 
+
+SPECTRUM_EVENT = "spectrum"
+"""Kind of the events with ``mean_shares``: the mean over all blocks of each singular
+value of the update divided by their sum, in descending order."""
 
 VALIDATION_BIN = "validation/timesteps_"
 """Prefix of the tags of the validation loss in a range of timesteps."""

@@ -14,7 +14,11 @@ from .._exceptions import OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JsonlSink", "current_events", "read_events"]
+__all__ = ["IMAGE_COUNT", "JsonlSink", "current_events", "read_events"]
+
+
+IMAGE_COUNT = "pictures"
+"""Key of the number of training images in the event ``start``."""
 
 
 class JsonlSink:

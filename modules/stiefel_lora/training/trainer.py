@@ -18,7 +18,7 @@ from .._text import read_text
 from ..config.dump import dump_full
 from ..files.atomic import atomic_write
 from ..files.weights import LoraWeights
-from ..runs.events import JsonlSink
+from ..runs.events import IMAGE_COUNT, JsonlSink
 from ..runs.progress import say
 from ..runs.result import TrainResult
 from ..runs.run_folder import RunFolder, create_run_folder
@@ -223,7 +223,7 @@ class Run:
                 "optimizer": self.config.optimizer.name,
                 "rank": self.config.lora_rank,
                 "blocks": len(state.pairs),
-                "pictures": len(state.images.distinct_images),
+                IMAGE_COUNT: len(state.images.distinct_images),
                 "unreadable": state.images.unreadable,
                 "changed": {},
                 **({} if processes.is_alone else {"processes": processes.count}),

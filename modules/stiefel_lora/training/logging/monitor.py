@@ -12,7 +12,7 @@ from torch import nn
 from ...adapters import EffectiveUpdate
 from ...metrics.rank_map import heat_map
 from ...metrics.ranks import RankReport, measure_ranks
-from ...metrics.tags import tag_of
+from ...metrics.tags import SPECTRUM_EVENT, tag_of
 from ...optim.pairs import Pair
 from ...runs.events import current_events
 from ...runs.run_folder import RunFolder
@@ -68,6 +68,8 @@ class Monitor:
         )
         self.ranks, self.rank_step = report, step
         self._sink.scalars("ranks", step, report.scalars())
+        shares = [round(share, 6) for share in report.spectrum]
+        self._sink.event(SPECTRUM_EVENT, step, {"mean_shares": shares})
         self._sink.histogram("effective_rank/blocks", step, report.effective)
         self._columns[step] = [
             effective / rank
