@@ -1,6 +1,7 @@
 """Take screenshots of every tab of the GUI, light and dark, for the documentation.
 
     python scripts/make_screenshots.py RUN [--into docs/images] [--scale 1.5]
+                                           [--size 1280x800]
 
 RUN is a run folder. The Run tab shows it, the other tabs show its settings, and the
 Queue tab shows the queue (STIEFEL_LORA_QUEUE, or in the home folder).
@@ -36,7 +37,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         os.environ["STIEFEL_LORA_UI"] = home
         for theme in THEMES:
-            _draw(theme, arguments.run, arguments.into)
+            _draw(theme, arguments.run, arguments.into, arguments.size)
     return 0
 
 
@@ -47,10 +48,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--into", type=Path, default=Path("docs/images"))
     parser.add_argument("--scale", type=float, default=1.0, help="QT_SCALE_FACTOR")
+    parser.add_argument(
+        "--size", type=_size, default=SIZE, help="width and height, such as 1280x800"
+    )
     return parser.parse_args()
 
 
-def _draw(theme: str, run: Path, into: Path) -> None:
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def _draw(theme: str, run: Path, into: Path, size: tuple[int, int]) -> None:
     from stiefel_lora.ui.controllers.memory import Memory
     from stiefel_lora.ui.views.app import make_application
     from stiefel_lora.ui.views.theme import apply_theme
@@ -58,7 +67,7 @@ def _draw(theme: str, run: Path, into: Path) -> None:
 
     app = make_application()
     apply_theme(theme)
-    window = MainWindow(Memory(theme=theme, size=list(SIZE), first=False))
+    window = MainWindow(Memory(theme=theme, size=list(size), first=False))
     window.machine.enabled = False
     window.restore()
     window.open_file(run / "config.json")
