@@ -2,10 +2,11 @@
 
     python scripts/first_hour.py --into FOLDER [--person window]
 
-The checkout is cloned into a temporary folder. A user of the terminal, one of the window
-and one of another trainer do there what the README and docs/quickstart.md say. FOLDER
-gets `first_hour.md` with each command, its seconds and exit code, and screenshots of all
-tabs of the window in both themes, at 1280 x 800, 1920 x 1080 and 150 %.
+The checkout is cloned into a temporary folder. A user of the terminal, one of the
+window and one of another trainer do there what the README and the documentation say.
+FOLDER gets `first_hour.md` with each command, its seconds and exit code, and
+screenshots of all tabs of the window in both themes, at 1280 x 800, 1920 x 1080 and
+150 %.
 
 The base model is the one of the demo, as full-size models have to be downloaded.
 """
@@ -87,7 +88,7 @@ class _Log:
         self._lines += ["", f"## {name}", ""]
 
     def run(self, words: Sequence[str], folder: Path | None = None) -> None:
-        """Run a command in the clone, and note its seconds, exit code and last lines."""
+        """Run a command in the clone, and note its time, exit code and last lines."""
         began = time.monotonic()
         done = subprocess.run(
             list(words),

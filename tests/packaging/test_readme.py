@@ -50,3 +50,25 @@ def test_scripts_and_presets_that_are_named_exist(page: Path) -> None:
     found = {path.stem for path in (ROOT / "training_presets").rglob("*.json")}
     assert not [name for name in scripts if not (ROOT / name).exists()]
     assert presets <= found
+
+
+def test_the_front_door_is_in_order() -> None:
+    """A sentence, the images, two commands, the trainers, the optimizers, the links."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    parts = [
+        "# stiefel-lora\n\nTrain LoRAs",
+        "(docs/images/rank_comparison.png)",
+        "(docs/images/before_after.png)",
+        "(scripts/make_before_after.py)",
+        "./start-ui.sh",
+        "| | stiefel-lora | OneTrainer | kohya (sd-scripts) | ai-toolkit |",
+        "| | Stiefel LoRA | AdamW |",
+        "(docs/evidence.md)",
+        "(docs/questions/index.md)",
+        "(docs/questions/use-the-lora.md)",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    start = text.split("```sh")[1].split("```")[0]
+    assert len(start.strip().splitlines()) == 2
+    assert "<" not in start
