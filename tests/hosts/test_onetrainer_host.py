@@ -223,7 +223,7 @@ def test_a_fused_back_pass_ends_with_the_same_factors(runs: Runs) -> None:
         (
             "StelLA",
             {"settings": {"fused_back_pass": True}},
-            "Fused back pass: StelLA updates both factors",
+            "Fused back pass: not supported by StelLA, which updates both factors",
         ),
         (
             "Stifel LoRA",
