@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from PySide6.QtCore import QPoint, QRect, QSize
-from PySide6.QtWidgets import QLabel, QScrollArea
+from PySide6.QtWidgets import QLabel, QScrollArea, QStyle, QStyleOptionTab, QTabBar
 
 from helpers.written_run import WrittenRun
 from stiefel_lora.ui.controllers.memory import Memory
@@ -39,6 +39,17 @@ def test_every_tab_fits_the_screen_with_its_help_line(open_window, tmp_path, siz
             assert not isinstance(window.tabs.currentWidget(), QScrollArea)
         room = window.help.contentsRect().height()
         assert room >= 2 * window.fontMetrics().lineSpacing()
+
+
+def test_the_texts_of_tabs_are_not_cut(open_window):
+    window = open_window()
+    for bar in window.findChildren(QTabBar):
+        for index in range(bar.count()):
+            option = QStyleOptionTab()
+            bar.initStyleOption(option, index)
+            text = QStyle.SubElement.SE_TabBarTabText
+            room = bar.style().subElementRect(text, option, bar)
+            assert room.height() >= bar.fontMetrics().height(), bar.tabText(index)
 
 
 @pytest.mark.parametrize("screen", [(1280, 800), (1366, 768), (1366, 728)])
