@@ -61,6 +61,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
         "learning_rate_pattern",
     ),
     ({"optimizer": {"name": "came", "options": {"betas": []}}}, "optimizer.options"),
+    (
+        {"optimizer": {"name": "schedule_free_adamw"}, "scale_weight_norms": 1.0},
+        "scale_weight_norms",
+    ),
     ({"optimizer": {"name": "lion", "options": {"lr": 1}}}, "optimizer.options"),
     (
         {"optimizer": {"name": "adafactor", "options": {"relative_step": True}}},
@@ -239,6 +243,7 @@ def test_every_rule_is_broken_by_a_case_above() -> None:
         "_base_passes_are_not_compiled",
         "_decay_keeps_the_sign",
         "_estimate_has_one_rate",
+        "_norms_are_limited_in_all_weights",
         "_optimizer_options_have_an_effect",
         "_negative_prompts_are_read",
         "_a_flow_has_one_sampler",

@@ -165,6 +165,47 @@ def test_a_missing_package_is_reported_with_the_command_that_installs_it(
         assert f"Install it with: {install_command('optimizers')}" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("raise OSError('no libfoo.so')", "lion_pytorch cannot be used (no libfoo.so)"),
+        ("import no_such_module_here", "requires the package no_such_module_here"),
+        ("raise SystemExit(3)", "cannot be used (it exits the program: sys.exit(3))"),
+        ("Lion2 = None", "cannot be used (has no Lion). Install another version"),
+    ],
+)
+def test_a_broken_package_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    (tmp_path / "lion_pytorch.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lion_pytorch", raising=False)
+    with pytest.raises(OptionError) as error:
+        PACKAGED["lion"].load()
+    monkeypatch.delitem(sys.modules, "lion_pytorch", raising=False)
+    message = str(error.value)
+    assert message.startswith("Lion")
+    assert problem in message
+    assert install_command("optimizers") in message
+
+
+@pytest.mark.parametrize("name", ["prodigy_plus_schedule_free", "prodigy_adv"])
+def test_other_estimates_have_several_rates(
+    tiny_sdxl: Path, tmp_path: Path, name: str
+) -> None:
+    need(name)
+    config = tiny_config(
+        tiny_sdxl,
+        tmp_path,
+        optimizer={"name": name},
+        learning_rate_pattern={"to_q": 0.5},
+        steps=2,
+    )
+    logged = curves(train(config).run_dir)
+    assert {"d/unet", "d/unet_1", "d_lr/unet", "d_lr/unet_1"} <= logged.keys()
+    assert sorted(logged[tag][0] for tag in ("lr/unet", "lr/unet_1")) == [0.5, 1.0]
+
+
 def test_options_reach_the_class_under_its_names(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:

@@ -154,3 +154,20 @@ def test_a_length_replaces_the_other_in_one_undo_step():
     document.set("epochs", None)
     document.set("steps", 20)
     assert document.data == {"steps": 20}
+
+
+def test_an_optimizer_of_another_package_has_its_rate_and_options():
+    document = Document()
+    document.choose_optimizer("prodigy")
+    assert document.value("learning_rate") == 1.0
+    document.set("optimizer.d_coef", 2.0)
+    document.set("optimizer.options", {"fsdp_in_use": False})
+    assert document.data["optimizer"] == {
+        "name": "prodigy",
+        "d_coef": 2.0,
+        "options": {"fsdp_in_use": False},
+    }
+    document.set("optimizer.d_coef", 1.0)
+    assert "d_coef" not in document.data["optimizer"]
+    document.choose_optimizer("schedule_free_adamw")
+    assert document.data["optimizer"] == {"name": "schedule_free_adamw"}

@@ -295,6 +295,19 @@ def _estimate_has_one_rate(config: Settings) -> Violation | None:
     return None
 
 
+def _norms_are_limited_in_all_weights(config: Settings) -> Violation | None:
+    entry, options = config.optimizer.method, config.optimizer.arguments()
+    if not config.scale_weight_norms or not isinstance(entry, PackagedMethod):
+        return None
+    if not entry.is_schedule_free(options):
+        return None
+    return Violation(
+        "scale_weight_norms",
+        f"is not supported by {entry.label}, whose average would not be scaled",
+        "Remove it, or use another optimizer",
+    )
+
+
 RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _run_name_is_a_folder,
     _one_length,
@@ -303,6 +316,7 @@ RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _optimizer_options_have_an_effect,
     _decay_keeps_the_sign,
     _estimate_has_one_rate,
+    _norms_are_limited_in_all_weights,
     _starts_once,
     _formats_differ,
     _output_dtypes_differ,

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
-from .._exceptions import OptionError
+from .._exceptions import OptionError, reason_of
 from .._install import install_command
 
 __all__ = ["Method", "Option", "PackagedMethod"]
@@ -256,6 +256,28 @@ class PackagedMethod(Method):
     def package(self) -> str:
         """Return the module that must be installed."""
         return self.target.partition(":")[0].partition(".")[0]
+
+    def load(self) -> type[Any]:
+        """Import the class of ``target``.
+
+        Raises:
+            OptionError: If its package is not installed, cannot be imported, or has no
+                such class.
+        """
+        try:
+            return super().load()
+        except OptionError:
+            raise
+        # A broken package can raise anything.
+        except (Exception, SystemExit) as error:
+            name = self.target.rpartition(":")[2]
+            no_class = isinstance(error, AttributeError) and name in str(error)
+            problem = f"has no {name}" if no_class else reason_of(error)
+            version = "another version of it" if no_class else "it again"
+            raise OptionError(
+                f"{self.label}: the package {self.package} cannot be used ({problem}). "
+                f"Install {version} with: {install_command(self.extra or 'train')}"
+            ) from error
 
     @property
     def class_path(self) -> str:
