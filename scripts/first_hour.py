@@ -123,7 +123,7 @@ def _images(clone: Path) -> Path:
     folder = clone / "my_images"
     if not folder.is_dir():
         folder.mkdir()
-        source = clone / "modules" / "stiefel_lora" / "demo" / "pictures" / "train"
+        source = next(clone.glob("modules/stiefel_lora/demo/*/train"))
         for path in sorted(source.iterdir())[:40]:
             shutil.copy(path, folder)
         cut = folder / "cut.png"
