@@ -277,6 +277,33 @@ def test_what_is_unset_is_a_remark_until_training_starts(tmp_path):
         ),
         ({"sample_every": 5}, "sample_every: has no effect because samples is empty."),
         (
+            {"learning_rate_min_factor": 0.1},
+            "learning_rate_min_factor: has no effect because learning_rate_scheduler "
+            "is constant.",
+        ),
+        (
+            {"learning_rate_cycles": 3, "learning_rate_scheduler": "cosine"},
+            "learning_rate_cycles: has no effect because learning_rate_scheduler is "
+            "cosine.",
+        ),
+        (
+            {"learning_rate_power": 2.0, "learning_rate_scheduler": "rex"},
+            "learning_rate_power: has no effect because learning_rate_scheduler is "
+            "rex.",
+        ),
+        (
+            {"ema_decay": 0.9},
+            "ema_decay: has no effect because ema is off.",
+        ),
+        (
+            {"bucket_step": 32, "aspect_ratio_bucketing": False},
+            "bucket_step: has no effect because aspect_ratio_bucketing is off.",
+        ),
+        (
+            {"validation_seed": 3},
+            "validation_seed: has no effect because validation_split is 0.0.",
+        ),
+        (
             {"samples": [{"prompt": "a"}]},
             "samples: no images are generated during training because sample_every "
             "is 0.",

@@ -498,3 +498,14 @@ def test_a_file_of_special_tags_is_named(tmp_path: Path) -> None:
     key = "concepts.0.text.tag_dropout_special_tags"
     assert key in _lost(found)
     assert "tag_dropout_special_tags_mode" not in found.data["concepts"][0]
+
+
+@pytest.mark.parametrize("key", ["force_v_prediction", "force_epsilon_prediction"])
+def test_the_prediction_type_is_forced_where_onetrainer_does(
+    tmp_path: Path, key: str
+) -> None:
+    kind = key.removeprefix("force_").replace("epsilon_prediction", "epsilon")
+    assert _read(tmp_path, **{key: True}).data["prediction_type"] == kind
+    flux = _read(tmp_path, **{key: True, "model_type": "FLUX_DEV_1"})
+    assert "prediction_type" not in flux.data
+    assert key not in _lost(flux)

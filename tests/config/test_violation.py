@@ -151,6 +151,19 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({**LOI, "train_text_encoder": True}, "train_text_encoder"),
     ({**LOI, "train_text_encoder_2": True}, "train_text_encoder_2"),
     ({"use_dora": True, "train_text_encoder_2": True}, "train_text_encoder_2"),
+    (
+        {"compile": True, "masked_prior_preservation_weight": 0.5},
+        "masked_prior_preservation_weight",
+    ),
+    (
+        {"compile": True, "concepts": [{"path": "a", "prior_prediction": True}]},
+        "concepts.0.prior_prediction",
+    ),
+    (
+        {"concepts": [{"path": "a", "tag_dropout_special_tags_mode": "WHITELIST"}]},
+        "concepts.0.tag_dropout_special_tags",
+    ),
+    ({"alpha_background": "white"}, "alpha_background"),
     # Of one field, or of one entry of a list.
     ({"lora_rank": 0}, "lora_rank"),
     ({"lora_rnk": 4}, "lora_rnk"),

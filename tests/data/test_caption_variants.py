@@ -186,6 +186,27 @@ def test_regularization_comes_up_as_often_as_all_others() -> None:
     assert rates_of(folders((2, {"is_reg": True}))) == [1, 1]
 
 
+def test_several_regularization_folders_share_these_uses() -> None:
+    reg = {"is_reg": True}
+    rates = rates_of(folders((3, {"repeats": 4}), (8, reg), (4, reg)))
+    assert rates[3:] == [1] * 12
+    rates = rates_of(folders((6, {}), (1, reg), (1, reg), (1, {**reg, "repeats": 5})))
+    # The last one has repeats of its own, and counts as one of the others.
+    assert rates[6:] == [Fraction(11, 2), Fraction(11, 2), 5]
+    assert rates_of(folders((2, reg), (3, reg))) == [1] * 5
+
+
+@pytest.mark.parametrize("count", [3, 20, 100])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_all_lines_of_a_prompt_file_are_used(count: int, shuffled: bool) -> None:
+    lines = tuple(f"line {number}, tag" for number in range(count))
+    concept = Concept(path=Path("a"), enable_tag_shuffling=shuffled, keep_tags_count=1)
+    texts = caption_variants(CaptionedImage(Path("a.png"), lines, concept))
+    assert {text.partition(",")[0] for text in texts} == {
+        line.partition(",")[0] for line in lines
+    }
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -121,6 +121,6 @@ def test_other_backgrounds_are_errors(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_config({"alpha_background": text})
     assert str(error.value) == (
-        f'alpha_background: invalid value "{text}" (must be a color such as #ffffff, '
-        "or 'none')."
+        "alpha_background: must be a color such as #ffffff, or 'none', but got "
+        f'"{text}".'
     )

@@ -10,7 +10,7 @@ from .._weighted_path import split_weight
 from ..methods import PackagedMethod, far_rate
 from .concept import enabled_of
 from .paths import MODEL_SETTINGS, is_local_model
-from .relevance import MASK_SETTINGS
+from .relevance import idle_because
 from .rules_objective import idle_objective
 from .schema import TrainConfig
 from .trigger import PLACEHOLDER
@@ -118,13 +118,15 @@ def _without_effect(config: TrainConfig) -> Iterator[Violation]:
             "samples",
             "no images are generated during training because sample_every is 0",
         )
-    if config.save_without_ema and config.ema == "off":
-        yield Violation("save_without_ema", "has no effect because ema is off")
-    if not config.masked_training:
-        for name in MASK_SETTINGS:
-            if getattr(config, name) != type(config).model_fields[name].default:
-                yield Violation(name, "has no effect because masked_training is off")
-    yield from idle_objective(config)
+    of_loss = idle_objective(config)
+    known = {found.key for found in of_loss}
+    for key, other in idle_because(lambda name: getattr(config, name)).items():
+        is_set = getattr(config, key) != type(config).model_fields[key].default
+        if is_set and key not in known:
+            value = getattr(config, other)
+            shown = ("off", "on")[value] if isinstance(value, bool) else value
+            yield Violation(key, f"has no effect because {other} is {shown}")
+    yield from of_loss
 
 
 def _prompts_without_trigger(config: TrainConfig) -> Iterator[Violation]:

@@ -73,8 +73,8 @@ class Concept(ImageVariation, CaptionVariation):
     is_reg: Flag = setting(False, label="Regularization")
     """Use these images as regularization images, to preserve the abilities of the base
     model. The number of regularization images per epoch is the same as that of all
-    other images, unless repeats or balancing is set. loss_weight is the prior loss
-    weight of other trainers.
+    other images, also with several such folders, unless repeats or balancing is set.
+    loss_weight is the prior loss weight of other trainers.
     """
 
     prior_prediction: Flag = setting(False, label="Prior prediction")

@@ -195,6 +195,7 @@ RULES = {
     "path_type": "must be a path in double quotes, but got {shown}",
     "string_too_long": "must have at most {max_length} characters",
     "string_too_short": "must not be empty",
+    "background": "{problem}, but got {shown}",
     "extension": "{problem}, but got {shown}",
     "string_type": "must be a string in double quotes, but got {shown}",
     "string_unicode": "must be valid Unicode text, but got {shown}",

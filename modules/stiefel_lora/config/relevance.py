@@ -9,7 +9,7 @@ from ..families.catalogue import record_of, records
 from ..families.record import FamilyRecord
 from .rules_objective import BIASED, NOISE_NEEDS, SHAPED
 
-__all__ = ["MASK_SETTINGS", "settings_without_effect"]
+__all__ = ["MASK_SETTINGS", "idle_because", "settings_without_effect"]
 
 Value = Callable[[str], Any]
 """Function that returns the value of a setting."""
@@ -23,52 +23,58 @@ MASK_SETTINGS = (
 )
 """Settings that need ``masked_training``."""
 
-_NEEDS: tuple[tuple[tuple[str, ...], Callable[[Value], object]], ...] = (
+_NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Any], object]], ...] = (
     (
         ("ema_decay", "ema_update_step_interval", "save_without_ema"),
-        lambda value: value("ema") != "off",
+        "ema",
+        lambda ema: ema != "off",
     ),
-    (("keep_saved",), lambda value: value("save_every")),
-    (MASK_SETTINGS, lambda value: value("masked_training")),
-    (("huber_delta",), lambda value: value("huber_strength")),
+    (("keep_saved",), "save_every", bool),
+    (MASK_SETTINGS, "masked_training", bool),
+    (("huber_delta",), "huber_strength", bool),
     (
         ("loss_weight_strength",),
-        lambda value: value("loss_weight_fn") == "min_snr_gamma",
+        "loss_weight_fn",
+        lambda weight: weight == "min_snr_gamma",
     ),
-    (("loi_batches", "loi_file_rank"), lambda value: value("lora_init") == "loi"),
+    (("loi_batches", "loi_file_rank"), "lora_init", lambda init: init == "loi"),
     (
         ("text_encoder_learning_rate", "text_encoder_stop_training_after"),
-        lambda value: value("train_text_encoder"),
+        "train_text_encoder",
+        bool,
     ),
     (
         ("text_encoder_2_learning_rate", "text_encoder_2_stop_training_after"),
-        lambda value: value("train_text_encoder_2"),
+        "train_text_encoder_2",
+        bool,
     ),
     (
         ("validation_timesteps_per_picture", "early_stop_patience"),
-        lambda value: value("validate_every"),
+        "validate_every",
+        bool,
     ),
-    (("early_stop_min_delta",), lambda value: value("early_stop_patience")),
-    (("validation_seed",), lambda value: value("validation_split")),
-    (
-        ("bucket_step", "max_aspect_ratio"),
-        lambda value: value("aspect_ratio_bucketing"),
-    ),
+    (("early_stop_min_delta",), "early_stop_patience", bool),
+    (("validation_seed",), "validation_split", bool),
+    (("bucket_step", "max_aspect_ratio"), "aspect_ratio_bucketing", bool),
     (
         ("learning_rate_min_factor",),
-        lambda value: value("learning_rate_scheduler") != "constant",
+        "learning_rate_scheduler",
+        lambda kind: kind != "constant",
     ),
     (
         ("learning_rate_cycles",),
-        lambda value: value("learning_rate_scheduler") == "cosine_with_restarts",
+        "learning_rate_scheduler",
+        lambda kind: kind == "cosine_with_restarts",
     ),
     (
         ("learning_rate_power",),
-        lambda value: value("learning_rate_scheduler") == "polynomial",
+        "learning_rate_scheduler",
+        lambda kind: kind == "polynomial",
     ),
-    (("timestep_shift",), lambda value: not value("dynamic_timestep_shifting")),
+    (("timestep_shift",), "dynamic_timestep_shifting", lambda on: not on),
 )
-"""Settings, and a condition without which they have no effect."""
+"""Settings, another one, and a condition on its value without which they have no
+effect."""
 
 
 def settings_without_effect(value: Value) -> set[str]:
@@ -79,7 +85,7 @@ def settings_without_effect(value: Value) -> set[str]:
     Args:
         value: function that returns the value of a setting, which may be invalid.
     """
-    idle = {key for keys, holds in _NEEDS if not holds(value) for key in keys}
+    idle = set(idle_because(value))
     try:
         family = record_of(value("model_type"))
     except KeyError:
@@ -90,6 +96,20 @@ def settings_without_effect(value: Value) -> set[str]:
             idle.add(key)
     idle |= {key for key, other in NOISE_NEEDS.items() if not value(other)}
     return idle | _of_other_families(family)
+
+
+def idle_because(value: Value) -> dict[str, str]:
+    """Return the settings that have no effect because of another one, and this one.
+
+    Args:
+        value: function that returns the value of a setting, which may be invalid.
+    """
+    return {
+        key: other
+        for keys, other, holds in _NEEDS
+        if not holds(value(other))
+        for key in keys
+    }
 
 
 def _of_other_families(family: FamilyRecord) -> set[str]:

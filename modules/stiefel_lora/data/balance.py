@@ -29,29 +29,27 @@ def rates_of(images: Sequence[CaptionedImage]) -> list[Fraction]:
     others = sum(
         rate * counts[place] for place, rate in rates.items() if rate is not None
     )
-    numbered = {
+    sharing = {
         place: (concept.repeats, counts[place])
         for place, concept in concepts.items()
-        if rates[place] is None and concept.subfolder_repeats
+        if rates[place] is None
     }
-    rates |= _shared(numbered, Fraction(others))
-    return [
-        _or_as_many(rates[id(image.concept)], others, counts[id(image.concept)])
-        for image in images
-    ]
+    known = {place: rate for place, rate in rates.items() if rate is not None}
+    known |= _shared(sharing, Fraction(others))
+    return [known[id(image.concept)] for image in images]
 
 
 def _shared(
     folders: Mapping[int, tuple[int, int]], total: Fraction
 ) -> dict[int, Fraction]:
-    """Return the rates of subfolders of regularization images, by number.
+    """Return the rates of folders of regularization images.
 
     Together, they are used as often as all other images, as in sd-scripts: every image
     first by its repeats, and the rest by all images equally. If there are too many,
     sd-scripts leaves the last ones out; here, all of them are used less often.
 
     Args:
-        folders: repeats and number of images of each subfolder.
+        folders: repeats and number of images of each folder.
         total: number of uses of all other images.
     """
     own = sum(repeats * count for repeats, count in folders.values())
@@ -87,11 +85,3 @@ def _rate(concept: Concept, count: int) -> Fraction | None:
     if concept.is_reg and (concept.repeats == 1 or concept.subfolder_repeats):
         return None
     return Fraction(concept.repeats)
-
-
-def _or_as_many(rate: Fraction | None, others: Fraction | int, count: int) -> Fraction:
-    if rate is not None:
-        return rate
-    # As many visits as of all other images together; every image once if there are
-    # none.
-    return Fraction(others) / count if others else Fraction(1)

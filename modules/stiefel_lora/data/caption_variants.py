@@ -27,17 +27,16 @@ __all__ = [
     "variation_count",
 ]
 
-_VARIATIONS, _MOST_LINES = 8, 64
+_VARIATIONS = 8
 
 
 def variation_count(concept: Concept, captions: int) -> int:
     """Return the number of versions of a caption that are encoded."""
     if concept.text_variations is not None:
         return concept.text_variations
-    if _varies(concept):
-        return _VARIATIONS
-    lines = min(captions, _MOST_LINES)
-    return max(_VARIATIONS, lines) if concept.enable_wildcard else lines
+    varied = _varies(concept) or concept.enable_wildcard
+    # At least one version of every line of a prompt file.
+    return max(_VARIATIONS, captions) if varied else captions
 
 
 def is_dropped(image: CaptionedImage, number: int) -> bool:

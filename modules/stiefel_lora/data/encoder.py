@@ -48,6 +48,7 @@ class Encoder:
         self._hashes = ContentHashes(store.folder)
         self.cached = cached
         self._profiles: dict[str, str] = {}
+        self._prepared: set[str] = set()
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._used = 0
 
@@ -63,7 +64,10 @@ class Encoder:
 
     def prepare_caption(self, caption: str) -> None:
         """Encode a caption if it is not in the cache."""
-        encode_caption(caption, self._family, self._store)
+        # The lines of a prompt file are captions of every image of a folder.
+        if caption not in self._prepared:
+            encode_caption(caption, self._family, self._store)
+            self._prepared.add(caption)
 
     def image(
         self, image: CaptionedImage, augmentation: Augmentation

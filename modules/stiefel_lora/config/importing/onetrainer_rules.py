@@ -17,6 +17,7 @@ from .key_rules import (
     ignore,
     left,
     mapped,
+    not_for_flux,
     only_for,
     take,
     took,
@@ -392,8 +393,8 @@ ROOT: dict[str, Rule] = {
     "fallback_train_dtype": ignore(why.PRECISION, matters=False),
     "enable_autocast_cache": ignore(why.PRECISION, matters=False),
     "force_circular_padding": ignore(why.NOISE),
-    "force_epsilon_prediction": _flag({"prediction_type": "epsilon"}),
-    "force_v_prediction": _flag({"prediction_type": "v_prediction"}),
+    "force_epsilon_prediction": not_for_flux(_flag({"prediction_type": "epsilon"})),
+    "force_v_prediction": not_for_flux(_flag({"prediction_type": "v_prediction"})),
     "frames": ignore("is only used for videos", matters=False),
     "gradient_accumulation_steps": take("gradient_accumulation_steps", int),
     "gradient_checkpointing": mapped(

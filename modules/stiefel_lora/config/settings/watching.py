@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .._base import Count, Number, StrictModel, setting
+from .._base import Count, Flag, Number, StrictModel, setting
 from ..interval import Interval
 from ..parts import Sample
 
@@ -47,7 +47,7 @@ class WatchingSettings(StrictModel):
     samples: tuple[Sample, ...] = setting((), label="Samples")
     """Prompts and settings of sample images."""
 
-    sample_prompt_weights: bool = setting(False, label="Weights in prompts")
+    sample_prompt_weights: Flag = setting(False, label="Weights in prompts")
     """Use weights in sample prompts as A1111: (word:1.2), (word) and [word]. Write a
     backslash in front of brackets that are text. Only for SD 1.5 and SDXL.
     """
