@@ -47,9 +47,9 @@ class Typed:
 
 def test_what_is_typed_is_documented(replay, tmp_path):
     """Each of the three people follows the pages; all sizes and themes are shown."""
-    pictures = tmp_path / "modules" / "stiefel_lora" / "demo" / "pictures" / "train"
-    pictures.mkdir(parents=True)
-    (pictures / "a.png").write_bytes(b"image")
+    images = tmp_path / "modules" / "stiefel_lora" / "demo" / "emoji" / "train"
+    images.mkdir(parents=True)
+    (images / "a.png").write_bytes(b"image")
     (tmp_path / "README.md").write_text((ROOT / "README.md").read_text("utf-8"))
     typed = {}
     for person in replay.PEOPLE:

@@ -53,7 +53,7 @@ def test_scripts_and_presets_that_are_named_exist(page: Path) -> None:
 
 
 def test_the_front_door_is_in_order() -> None:
-    """A sentence, the images, two commands, the trainers, the optimizers, the links."""
+    """A summary, the images, two commands, the trainers, the optimizers, the links."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = [
         "# stiefel-lora\n\nTrain LoRAs",
