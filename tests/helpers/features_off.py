@@ -74,6 +74,8 @@ _RESUME = (
 )
 _RUNS = "runs listed, plotted, compared and cleaned up without TensorBoard"
 _RUNS_TESTS = "tests/runs/test_runs_command.py::"
+_TRACKERS = "Weights & Biases and other trackers"
+_TRACKERS_TESTS = f"{_TRAINING}trackers.py::"
 _PROCESSES = f"{_TRAINING}several_processes.py::"
 _CUT = f"{_TRAINING}varied_pictures.py::test_a_run_cut_inside_a_pass_ends_the_same"
 _AVERAGE = (
@@ -458,6 +460,24 @@ OFF = (
         "jobs.sweep.combinations",
         Result("[]"),
         ("tests/jobs/test_plan.py::test_a_sweep_reaches_every_field",),
+    ),
+    Off(
+        _TRACKERS,
+        "training.logging.tracker_sink.TrackerSink._use",
+        Returns(),
+        (f"{_TRACKERS_TESTS}test_settings_curves_images_and_the_lora_are_logged",),
+    ),
+    Off(
+        _TRACKERS,
+        "training.logging.tracker_sink.check_trackers",
+        Returns(),
+        (f"{_TRACKERS_TESTS}test_a_missing_package_is_named_before_anything_else",),
+    ),
+    Off(
+        _TRACKERS,
+        "training.trainer.Run._add",
+        Value("self.config.all_block_charts", "False"),
+        (f"{_TRACKERS_TESTS}test_all_charts_of_blocks_are_logged_on_request",),
     ),
     Off(
         _RUNS,

@@ -19,6 +19,7 @@ __all__ = [
     "PredictionType",
     "SamplerName",
     "TimestepDistribution",
+    "TrackerName",
     "WeightDType",
 ]
 
@@ -54,6 +55,17 @@ TimestepDistribution = Literal[
     "cos_map",
     "sigmoid",
     "inverted_parabola",
+]
+TrackerName = Literal[
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "comet_ml",
+    "aim",
+    "mlflow",
+    "clearml",
+    "dvclive",
+    "swanlab",
 ]
 WeightDType = Literal["float32", "bfloat16", "float16", "nfloat4", "int8"]
 PredictionType = Literal["auto", "epsilon", "v_prediction"]

@@ -9,10 +9,29 @@ from ..methods import Method, PackagedMethod
 from .resolved import Settings
 from .violation import SettingsError, Violation
 
-__all__ = ["ATTENTION_PACKAGES", "check_packages", "missing_packages", "needs_machine"]
+__all__ = [
+    "ATTENTION_PACKAGES",
+    "TRACKER_PACKAGES",
+    "check_packages",
+    "missing_packages",
+    "needs_machine",
+]
 
 ATTENTION_PACKAGES = {"xformers": "xformers", "flash": "flash_attn"}
 """Module of each attention mechanism that is not part of torch."""
+
+TRACKER_PACKAGES = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "comet_ml": "comet_ml",
+    "aim": "aim",
+    "mlflow": "mlflow",
+    "clearml": "clearml",
+    "dvclive": "dvclive",
+    "swanlab": "swanlab",
+}
+"""Module of each tracker."""
 
 _EXTRAS = {"quant": "bitsandbytes", "xformers": "xformers"}
 _TRAINING = ("torch", "diffusers", "transformers", "accelerate", "peft")
@@ -49,6 +68,11 @@ def missing_packages(config: Settings) -> list[Violation]:
         found.append(
             _problem("attention_mechanism", repr(attention), [module], command)
         )
+    for name in config.trackers:
+        module = TRACKER_PACKAGES[name]
+        if _is_missing(module):
+            command = pip_command(module)
+            found.append(_problem("trackers", repr(name), [module], command))
     entry = config.optimizer.method
     module = _module_of(entry) if entry else None
     if entry is not None and module is not None and _is_missing(module):

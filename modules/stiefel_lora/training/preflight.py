@@ -53,6 +53,7 @@ from .backend import (
     memory_problem,
 )
 from .distributed import ALONE, Processes
+from .logging.tracker_sink import check_trackers
 from .lora_start import read_start
 from .optimizer_trial import check_optimizer
 
@@ -139,6 +140,7 @@ def run_preflight(
         raise ConfigError("concepts: all folders are disabled. Enable one of them.")
     check_hardware(config)
     check_quantization(config)
+    check_trackers(config)
     train, validation = scan_all(config)
     config, length = without_epochs(config, train)
     named = for_training or config.base_model_name

@@ -34,8 +34,9 @@ from .distributed import join_processes
 from .due import DueEvents
 from .export import LoraWriter
 from .logging.monitor import Monitor
-from .logging.sinks import SinkGroup
+from .logging.sinks import MetricSink, SinkGroup, WithoutDetails
 from .logging.tensorboard_sink import TensorBoardSink
+from .logging.tracker_sink import TrackerSink
 from .loi_start import start_from_gradient
 from .loop import Loop
 from .lora_start import read_start
@@ -195,6 +196,7 @@ class Run:
             self.sink = SinkGroup([JsonlSink(self.folder.events_file)])
         if self.resume is None:
             self._write_config()
+        self._start_trackers()
         path = self.resume[0] if self.resume else None
         # The settings are written before this, the long part: later commands recognize
         # a run by them, even if it is killed while it encodes images.
@@ -232,9 +234,30 @@ class Run:
         )
         if not processes.is_main:
             return
-        # After the event: importing TensorBoard takes seconds.
-        resumed = step if self.resume else None
-        self.sink.add(TensorBoardSink(self.folder.tensorboard, resumed))
+        if "tensorboard" in self.config.trackers:
+            # After the event: importing TensorBoard takes seconds.
+            resumed = step if self.resume else None
+            self._add(TensorBoardSink(self.folder.tensorboard, resumed))
+
+    def _start_trackers(self) -> None:
+        """Start all trackers but TensorBoard, which fail if they are not set up."""
+        names = [name for name in self.config.trackers if name != "tensorboard"]
+        if not self.inputs.processes.is_main:
+            return
+        for name in names:
+            self._add(
+                TrackerSink(
+                    name,
+                    project=self.config.tracker_project,
+                    run=self.folder.root.name,
+                    folder=self.folder.root,
+                    settings=json.loads(dump_full(self.config)),
+                )
+            )
+
+    def _add(self, sink: MetricSink) -> None:
+        every = self.config.all_block_charts
+        self.sink.add(sink if every else WithoutDetails(sink))
 
     def close(self) -> None:
         """Close the logs."""

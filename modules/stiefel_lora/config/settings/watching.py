@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .._base import Count, Flag, Number, StrictModel, setting
+from ..enums import TrackerName
 from ..interval import Interval
 from ..parts import Sample
 
@@ -59,3 +60,17 @@ class WatchingSettings(StrictModel):
     )
     """Interval between measurements of the effective rank of every block, such as 50
     (steps), "1 epoch" or "10 minutes". If 0, the rank is only measured at the end."""
+
+    trackers: tuple[TrackerName, ...] = setting(("tensorboard",), label="Trackers")
+    """Programs to which losses, ranks, samples and the finished LoRA are logged. All
+    values are also written to events.jsonl."""
+
+    tracker_project: Annotated[str, Field(min_length=1, max_length=120)] = setting(
+        "stiefel-lora", label="Tracker project"
+    )
+    """Project of the runs in wandb, trackio and other trackers except for TensorBoard.
+    """
+
+    all_block_charts: Flag = setting(False, label="All charts of blocks")
+    """Log the stable rank, orthogonality and DoRA magnitude change of every block to
+    the trackers, besides its effective rank. They are always in events.jsonl."""

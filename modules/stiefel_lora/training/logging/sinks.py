@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...metrics.tags import MAGNITUDE_CHANGE, ORTHOGONALITY, STABLE
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MetricSink", "SinkGroup"]
+# Summaries have a slash instead of the dot.
+_DETAILS = tuple(f"{kind}." for kind in (STABLE, ORTHOGONALITY, MAGNITUDE_CHANGE))
+
+__all__ = ["MetricSink", "SinkGroup", "WithoutDetails"]
 
 
 class MetricSink(Protocol):
@@ -33,6 +38,23 @@ class MetricSink(Protocol):
     def close(self) -> None:
         """Write everything that is buffered."""
         ...
+
+
+class WithoutDetails:
+    """Sink without the charts of blocks, except for the effective rank.
+
+    A model of 700 blocks has more than 2,000 of them.
+    """
+
+    def __init__(self, sink: MetricSink) -> None:
+        self._sink = sink
+        self.event, self.histogram = sink.event, sink.histogram
+        self.image, self.close = sink.image, sink.close
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Log the values that are not details of a block."""
+        kept = {tag: v for tag, v in values.items() if not tag.startswith(_DETAILS)}
+        self._sink.scalars(kind, step, kept)
 
 
 class SinkGroup:
