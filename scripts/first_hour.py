@@ -39,7 +39,7 @@ def main() -> int:
     arguments.into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         clone = Path(place) / "stiefel-lora"
-        log = _Log(clone)
+        log = _Log(clone, arguments.into.resolve())
         log.run(["git", "clone", "--quiet", str(ROOT), str(clone)], Path(place))
         for person in arguments.person or PEOPLE:
             log.person(person)
@@ -61,8 +61,16 @@ def _parse() -> argparse.Namespace:
 class _Log:
     """Commands that were typed, with their durations and last lines."""
 
-    def __init__(self, clone: Path) -> None:
+    def __init__(self, clone: Path, into: Path) -> None:
         self.clone = clone
+        # Paths of this machine, and what they are called in the log.
+        self._names = {
+            sys.executable: "python",
+            f"{clone}{os.sep}": "",
+            f"{clone.parent}{os.sep}": "",
+            str(ROOT): "CHECKOUT",
+            str(into): "FOLDER",
+        }
         self.failed = False
         self._lines = ["# The first hour, replayed", ""]
         # The user's own settings, runs and queue stay out of it.
@@ -102,16 +110,19 @@ class _Log:
         )
         seconds = time.monotonic() - began
         self.failed |= done.returncode != 0
-        place = f"{self.clone.parent}{os.sep}"
-        typed = " ".join(words).replace(f"{self.clone}{os.sep}", "").replace(place, "")
         last = done.stdout.rstrip().splitlines()[-_LAST_LINES:]
         self._lines += [
-            f"    $ {typed.replace(str(ROOT), 'CHECKOUT')}",
-            *(f"    {line.replace(place, '')}" for line in last),
+            f"    $ {self._named(' '.join(words))}",
+            *(f"    {self._named(line)}" for line in last),
             f"    ({seconds:.0f} s, exit code {done.returncode})",
             "",
         ]
         print(*self._lines[-len(last) - 3 :], sep="\n", flush=True)
+
+    def _named(self, line: str) -> str:
+        for path, name in self._names.items():
+            line = line.replace(path, name)
+        return line
 
     def text(self) -> str:
         """Return the log as Markdown."""

@@ -19,7 +19,7 @@ def replay(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_commands_are_logged_with_their_result(replay, tmp_path, capsys):
-    log = replay._Log(tmp_path / "stiefel-lora")
+    log = replay._Log(tmp_path / "stiefel-lora", tmp_path / "into")
     log.clone.mkdir()
     log.person("terminal")
     log.run([sys.executable, "-c", "import os; print(os.getcwd())"])
@@ -29,6 +29,7 @@ def test_commands_are_logged_with_their_result(replay, tmp_path, capsys):
     text = log.text()
     assert "## terminal" in text
     assert str(tmp_path) not in text
+    assert "    $ python -c import os" in text
     assert "exit code 0)" in text
     assert "exit code 3)" in text
     capsys.readouterr()
