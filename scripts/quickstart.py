@@ -18,10 +18,7 @@ from _environment import Checkout, InstallError, run
 from _torch_build import add_torch_options, torch_source
 
 PRESET = "training_presets/SDXL/demo_stiefel_lora.json"
-OWN = (
-    "python scripts/train.py sdxl_stiefel_lora \\\n"
-    "      --set base_model_name=SDXL_FOLDER_OR_HUB_NAME --set concepts=IMAGE_FOLDER"
-)
+OWN = "python scripts/train.py sdxl_stiefel_lora --set concepts=./my_images"
 
 
 def main() -> int:
