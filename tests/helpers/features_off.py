@@ -775,7 +775,7 @@ OFF = (
     ),
     Off(
         "TensorBoard",
-        "training.trainer.Run._announce",
+        "training.trainer.Run._add",
         Call("sink.add"),
         (f"{_TRAINING}train_run.py::test_tensorboard_can_be_read_back",),
     ),
