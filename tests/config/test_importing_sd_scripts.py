@@ -224,6 +224,13 @@ ARGUMENTS = [
     ("came_pytorch.CAME", {"name": "came"}),
     ("RAdamScheduleFree", {"name": "schedule_free_radam"}),
     ("adv_optm.Prodigy_adv", {"name": "prodigy_adv"}),
+    (
+        "DAdaptation",
+        {
+            "name": "custom",
+            "class": "dadaptation.experimental.DAdaptAdamPreprint",
+        },
+    ),
     ("pytorch_optimizer.CAME", {"name": "custom", "class": "pytorch_optimizer.CAME"}),
 ]
 

@@ -19,6 +19,7 @@ from stiefel_lora.config import parse_config, remarks
 from stiefel_lora.config.packages import missing_packages
 from stiefel_lora.files import load_lora
 from stiefel_lora.methods import CATALOGUE, PACKAGED
+from stiefel_lora.optim.foreign import rate_estimates
 from stiefel_lora.training import read_events
 from stiefel_lora.training.preflight import estimate_run
 from stiefel_lora.training.trainer import train
@@ -87,6 +88,26 @@ def test_the_estimate_of_prodigy_is_logged(tiny_sdxl: Path, tmp_path: Path) -> N
     rates = logged["lr/unet"]
     expected = [a * b for a, b in zip(d, rates, strict=True)]
     assert logged["d_lr/unet"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("group", "found"),
+    [
+        # As in dadaptation, adv_optm and schedulefree.
+        ({"d": 1e-3, "k": 4}, {"d": 1e-3, "d_lr": 5e-4}),
+        ({"d": torch.tensor(0.25), "k": 4, "d0": 1e-6}, {"d": 0.25, "d_lr": 0.125}),
+        ({"scheduled_lr": 0.1, "k": 4}, {"scheduled_lr": 0.1}),
+        ({"k": 4}, {}),
+    ],
+)
+def test_estimates_are_those_of_the_groups(
+    group: dict[str, Any], found: dict[str, float]
+) -> None:
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([{"params": [parameter], **group}], lr=0.5)
+    assert rate_estimates(optimizer) == [pytest.approx(found)]
+    other = torch.optim.Adafactor([parameter], d=2.0)
+    assert rate_estimates(other) == [{}]
 
 
 def test_files_of_schedule_free_runs_have_the_average(

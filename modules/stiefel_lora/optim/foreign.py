@@ -165,7 +165,8 @@ def rate_estimates(optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
     found = []
     for group in optimizer.param_groups:
         values = {}
-        if "d" in group and "d0" in group:
+        # Without counted steps, "d" has another meaning (torch.optim.Adafactor).
+        if "d" in group and "k" in group:
             values = {"d": float(group["d"])}
             values["d_lr"] = values["d"] * float(group["lr"])
         if "scheduled_lr" in group:

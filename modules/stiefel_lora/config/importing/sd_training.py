@@ -61,6 +61,9 @@ def optimizer_of(scope: Scope) -> FoundOptimizer:
     if not scope.has("optimizer_type"):
         name = "AdamW8bit" if scope.get("use_8bit_adam") else name
         name = "Lion" if scope.get("use_lion_optimizer") else name
+    if name.lower() == "dadaptation":
+        # Another class than that of the same name elsewhere.
+        name = "DAdaptAdamPreprint"
     found = find_optimizer(name, dict(scope.get("optimizer_args", {})))
     ratio = scope.get("network_args.loraplus_lr_ratio") or scope.get(
         "network_args.loraplus_unet_lr_ratio"
