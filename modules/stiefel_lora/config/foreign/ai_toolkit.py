@@ -7,6 +7,7 @@ from . import reasons as why
 __all__ = ["KEYS", "WITHOUT"]
 
 KEYS = {
+    "use_wandb": "trackers",
     "alpha": "lora_alpha",
     "arch": "model_type",
     "attention_backend": "attention_mechanism",
@@ -114,7 +115,7 @@ WITHOUT = {
     why.LOADER: "cache_latents_num_workers num_workers prefetch_factor",
     why.CLOUD: "hf_private hf_repo_id",
     why.CACHE: "cache_text_embeddings",
-    why.LOGS: "log_every performance_log_every use_ui_logger use_wandb verbose",
+    why.LOGS: "log_every performance_log_every use_ui_logger verbose",
     why.SAMPLER: "cfg_rescale guidance_rescale refiner_start_at",
     why.AT_START: """
         force_first_sample sample_start_step skip_first_sample

@@ -7,6 +7,7 @@ from . import reasons as why
 __all__ = ["KEYS", "WITHOUT"]
 
 KEYS = {
+    "report_to": "trackers",
     "adam_beta1": "optimizer.beta1",
     "adam_beta2": "optimizer.beta2",
     "adam_epsilon": "optimizer.eps",
@@ -49,7 +50,7 @@ WITHOUT = {
         with_prior_preservation
     """,
     why.LOADER: "dataloader_num_workers",
-    why.LOGS: "debug_loss report_to",
+    why.LOGS: "debug_loss",
     why.NOISE: "do_edm_style_training",
     why.CLOUD: "hub_model_id hub_token push_to_hub",
     why.DEVICES: "local_rank",

@@ -60,7 +60,7 @@ FAMILIES = (
     "the model files"
 )
 LOADER = "images and captions are encoded in advance, so there is no parallel loading"
-LOGS = "logs are always written to TensorBoard and events.jsonl, and nowhere else"
+LOGS = "logs are only written to events.jsonl and the trackers"
 LOSSES = (
     "the loss is set only by mse_strength, mae_strength, huber_strength and "
     "loss_weight_fn"

@@ -39,6 +39,8 @@ KEYS = {
     "image_dir": "concepts.path",
     "keep_tokens": "concepts.keep_tags_count",
     "keep_tokens_separator": "concepts.keep_tags_separator",
+    "log_tracker_name": "tracker_project",
+    "log_with": "trackers",
     "logging_dir": "output_dir",
     "logit_mean": "noising_bias",
     "logit_std": "noising_weight",
@@ -158,7 +160,7 @@ WITHOUT = {
     why.FAMILIES: "disable_mmap_load_safetensors tokenizer_cache_dir v2",
     why.LOGS: """
         console_log_file console_log_level console_log_simple log_config log_prefix
-        log_tracker_config log_tracker_name log_with wandb_api_key wandb_run_name
+        log_tracker_config wandb_api_key wandb_run_name
     """,
     why.METADATA: """
         metadata_author metadata_description metadata_is_negative_embedding

@@ -38,7 +38,7 @@ MORE: dict[str, str] = {
         sample.adapter_conditioning_scale sample.do_cfg_norm sample.extra_values
         sample.format sample.ext
     """,
-    why.LOGS: "logging.project_name logging.run_name train.max_loss_debug",
+    why.LOGS: "logging.run_name train.max_loss_debug",
     why.NOISE: """
         train.batch_noise_correction_scale train.do_batch_noise_correction
         train.do_signal_amplification train.do_signal_correction_noise

@@ -324,6 +324,19 @@ SAMPLE = {
 }
 """Keys of a sample, and the settings of a sample here."""
 
+
+def _use_wandb(scope: Scope, value: Any) -> Result:
+    if not value:
+        return left("has no effect with this value", matters=False)
+    return turned("", {"trackers": ["tensorboard", "wandb"]})
+
+
+def _project(scope: Scope, value: Any) -> Result:
+    if not scope.get("logging.use_wandb"):
+        return left("is only used with wandb", matters=False)
+    return turned("", {"tracker_project": str(value)})
+
+
 _PART_OF_SAMPLES = ignore("is part of the samples", matters=False)
 
 _OWN: dict[str, Rule] = {
@@ -364,6 +377,8 @@ _OWN: dict[str, Rule] = {
         "layers outside the blocks are not included", (True,)
     ),
     "network.type": _network,
+    "logging.project_name": _project,
+    "logging.use_wandb": _use_wandb,
     "performance_log_every": ignore(why.LOGS),
     "sample.prompts": _prompts,
     "sample.sample_every": _in_steps("sample_every"),

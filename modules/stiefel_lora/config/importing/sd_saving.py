@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .key_rules import Result, Rule, Scope, ignore, left, turned
+from ..foreign import reasons as why
+from .key_rules import Result, Rule, Scope, ignore, left, mapped, take, turned
 
 __all__ = ["SAVING", "interval_rule"]
 
@@ -64,7 +65,15 @@ def _kept(key: str, unit: str) -> Rule:
     return rule
 
 
+_TRACKERS = {
+    "tensorboard": ["tensorboard"],
+    "wandb": ["wandb"],
+    "all": ["tensorboard", "wandb"],
+}
+
 SAVING: dict[str, Rule] = {
+    "log_tracker_name": take("tracker_project", str),
+    "log_with": mapped("trackers", _TRACKERS, why.LOGS),
     "save_every_n_epochs": _saves("epochs"),
     "save_every_n_steps": _saves("steps", "save_every_n_epochs"),
     "save_last_n_epochs": _kept("keep_saved", "epochs"),
@@ -73,4 +82,4 @@ SAVING: dict[str, Rule] = {
     "save_last_n_steps_state": _kept("keep_checkpoints", "steps"),
     "save_state": ignore("every checkpoint contains the state", matters=False),
 }
-"""Rules of files and states."""
+"""Rules of files, states and logs."""
