@@ -147,13 +147,12 @@ class TrainingState:
             self.check.see(part, drawn, timesteps)
         device = self.accelerator.device
         timesteps = timesteps.to(device)
-        predict = functools.partial(
-            self.family.predict,
-            self.denoiser,
-            noise=drawn.to(device),
-            timesteps=timesteps,
-            input_noise=None if perturbed is None else perturbed.to(device),
-        )
+        drawn = drawn.to(device)
+        added = None if perturbed is None else perturbed.to(device)
+
+        def predict(inputs: Batch) -> Prediction:
+            return self.family.predict(self.denoiser, inputs, drawn, timesteps, added)
+
         base = None
         if self.objective.needs_base(batch):
             base = self._base_prediction(part, batch, predict)
