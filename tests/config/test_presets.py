@@ -17,7 +17,7 @@ from stiefel_lora.config.presets import (
     select_presets,
 )
 from stiefel_lora.families.catalogue import record_of
-from stiefel_lora.methods import CATALOGUE
+from stiefel_lora.methods import CATALOGUE, PACKAGED
 from stiefel_lora.ui.controllers.library import OWN, entries
 
 PRESETS = list_presets()
@@ -196,7 +196,7 @@ def test_the_json_schema_serves_an_editor():
         for name, entry in schema["$defs"].items()
         if name.endswith(("Options", "Optimizer"))
     }
-    assert set(tags.values()) == {*CATALOGUE, "custom"}
+    assert set(tags.values()) == {*CATALOGUE, *PACKAGED, "custom"}
     assert all("\n" not in text for text in _descriptions(schema))
 
 
