@@ -82,7 +82,7 @@ def test_other_errors_pass(
 ) -> None:
     from stiefel_lora.families.sdxl import Sdxl
 
-    def wrong(*_: Any) -> None:
+    def wrong(*_: Any, **__: Any) -> None:
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setattr(Sdxl, "predict", wrong)
