@@ -2,35 +2,34 @@
 
     python scripts/make_before_after.py --output docs/images/before_after.png
 
-renders the 160 training concepts of the demo as Fluent Emoji High Contrast draws them
-(Microsoft, MIT license; an npm package), trains the demo's SDXL model on them, and
-shows the first validation prompts with seed 0, without the LoRA and with it. Nothing is
-selected. Needs npm and resvg-py; the training takes a few minutes.
+turns the 160 training concepts of the demo, as Noto draws them (Google, Apache 2.0; an
+npm package), into pencil sketches, trains the demo's SDXL model on them, and shows the
+first validation prompts with seed 0, without the LoRA and with it. Nothing is selected.
+Needs npm and resvg-py; the training takes a few minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from demo_parts.packages import Package, content, fetch
+from demo_parts.concepts import load_concepts
+from demo_parts.packages import fetch
+from demo_parts.rasters import load_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET = ROOT / "training_presets" / "SDXL" / "demo_stiefel_lora.json"
-HIGH_CONTRAST = Package(
-    "@iconify-json/fluent-emoji-high-contrast",
-    "1.2.6",
-    "0b92d48c90d2200bd499e3cdd09a127ca6a8c8ddefd34c35eb5a1e4994012ae0",
-)
-COUNT, STEPS, SIDE, SHOWN = 10, 200, 64, 96
+COUNT, STEPS, RATE, SHOWN = 10, 200, 0.01, 96
 HEADING = 92
+# Radius of the blur in pixels, and factor of the darkness of lines.
+BLUR, DARKNESS = 2.0, 1.6
 
 
 def main() -> int:
@@ -41,59 +40,34 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--packages", type=Path, default=ROOT / "build" / "packages")
     arguments = parser.parse_args()
-    fetch(arguments.packages, [HIGH_CONTRAST])
-    drawings = _Drawings(content(arguments.packages, HIGH_CONTRAST))
+    fetch(arguments.packages)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "train"
-        _write(drawings, images)
+        _write(arguments.packages, images)
         before, after = _samples(images, Path(folder))
     _page(_prompts(), before, after).save(arguments.output, optimize=True)
     return 0
 
 
-class _Drawings:
-    """Images of a package of iconify, by code point."""
-
-    def __init__(self, package: Path) -> None:
-        self._set = json.loads((package / "icons.json").read_text("utf-8"))
-        self._names = json.loads((package / "chars.json").read_text("utf-8"))
-
-    def find(self, code: str) -> Image.Image | None:
-        """Draw an emoji in black on white; None if the package does not have it."""
-        import resvg_py
-
-        name = self._names.get(code) or self._names.get(f"{code}-fe0f")
-        if name is None:
-            return None
-        while name in self._set.get("aliases", {}):
-            name = self._set["aliases"][name]["parent"]
-        icon = self._set["icons"][name]
-        width, height = (
-            icon.get(key, self._set.get(key, 16)) for key in ("width", "height")
-        )
-        drawn = icon["body"].replace("currentColor", "black")
-        svg = (
-            '<svg xmlns="http://www.w3.org/2000/svg" '
-            f'viewBox="0 0 {width} {height}">{drawn}</svg>'
-        )
-        data = resvg_py.svg_to_bytes(
-            svg_string=svg, width=128, height=128, skip_system_fonts=True
-        )
-        image = Image.open(io.BytesIO(bytes(data))).convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        flat = Image.alpha_composite(white, image).convert("RGB")
-        return flat.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-
-
-def _write(drawings: _Drawings, folder: Path) -> None:
-    """Write the training concepts of the demo in the new style, with their captions."""
+def _write(packages: Path, folder: Path) -> None:
+    """Write sketches of the training concepts of the demo, with their captions."""
     folder.mkdir()
+    keys = {c.stem: c.image("noto") for c in load_concepts(packages)}
     for path in sorted(_demo()[0].glob("*.png")):
-        image = drawings.find(path.stem.partition("_")[0])
-        if image is not None:
-            image.save(folder / path.name)
+        key = keys.get(path.stem)
+        if key is not None:
+            _sketch(load_image(packages, "noto", key)).save(folder / path.name)
             caption = path.with_suffix(".txt").read_text("utf-8")
             (folder / f"{path.stem}.txt").write_text(caption, "utf-8")
+
+
+def _sketch(image: Image.Image) -> Image.Image:
+    """Turn an image into a pencil sketch: its gray values divided by blurred ones."""
+    gray = image.convert("L")
+    blurred = np.asarray(gray.filter(ImageFilter.GaussianBlur(BLUR)), np.float32)
+    lines = np.asarray(gray, np.float32) * 255 / np.maximum(blurred, 1)
+    dark = np.clip(DARKNESS * (255 - lines), 0, 255)
+    return Image.fromarray((255 - dark).astype(np.uint8)).convert("RGB")
 
 
 def _prompts() -> list[str]:
@@ -120,6 +94,7 @@ def _samples(images: Path, folder: Path) -> tuple[list[Image.Image], list[Image.
         "output_dir": str(folder / "runs"),
         "run_name": "style",
         "steps": STEPS,
+        "learning_rate": RATE,
         "samples": samples,
         "sample_every": STEPS,
         "validate_every": 0,
