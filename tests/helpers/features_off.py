@@ -743,8 +743,8 @@ OFF = (
     ),
     Off(
         "images from LoRA files without training",
-        "training.lora_sampling.Applied.at",
-        Given("factor", "1"),
+        "training.lora_reading._weights_of",
+        Given("weights", "[1.0 for _ in weights]"),
         (f"{_SAMPLING}files_together_are_their_sum",),
     ),
     Off(
