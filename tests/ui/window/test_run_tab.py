@@ -189,6 +189,17 @@ def sampled(run: WrittenRun, steps: list[int], side: int = 64) -> None:
         run.sink.event("sample", step, {"files": names})
 
 
+def test_a_run_without_samples_shows_where_to_set_them(open_window, run):
+    gallery = show(open_window(), run).gallery
+    assert gallery.empty.isVisibleTo(gallery)
+    assert not gallery.view.isVisibleTo(gallery)
+    assert "Sampling" in gallery.empty.text()
+    sampled(run, [0])
+    gallery = show(open_window(), run).gallery
+    assert not gallery.empty.isVisibleTo(gallery)
+    assert gallery.view.isVisibleTo(gallery)
+
+
 def test_samples_have_a_row_per_prompt_and_a_column_per_step(open_window, qtbot, run):
     sampled(run, [0, 100, 200])
     gallery = show(open_window(), run).gallery

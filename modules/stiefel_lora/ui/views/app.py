@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QLocale, QTimer
-from PySide6.QtWidgets import (
-    QApplication,
-    QProxyStyle,
-    QStyle,
-    QStyleOption,
-    QWidget,
-)
+from PySide6.QtWidgets import QApplication
 
 from ..controllers.memory import Memory
 from .start_guard import StartGuard
@@ -29,28 +23,13 @@ def make_application(arguments: Sequence[str] = ()) -> QApplication:
     with StartGuard():
         app = QApplication.instance() or QApplication(["stiefel-lora", *arguments])
     assert isinstance(app, QApplication)
-    app.setStyle(_Style("Fusion"))
+    app.setStyle("Fusion")
     app.setApplicationName("stiefel-lora")
     app.setApplicationDisplayName("Stiefel LoRA")
     # Qt uses the locale of the system, but numbers in files have a decimal point.
     QLocale.setDefault(QLocale.c())
     locale.setlocale(locale.LC_NUMERIC, "C")
     return app
-
-
-class _Style(QProxyStyle):
-    """Fusion, which would move the text of unselected tabs down and cut it there."""
-
-    def pixelMetric(
-        self,
-        metric: QStyle.PixelMetric,
-        option: QStyleOption | None = None,
-        widget: QWidget | None = None,
-    ) -> int:
-        """Return a size in pixels."""
-        if metric == QStyle.PixelMetric.PM_TabBarTabShiftVertical:
-            return 0
-        return super().pixelMetric(metric, option, widget)
 
 
 def run(config: Path | None, arguments: Sequence[str]) -> int:

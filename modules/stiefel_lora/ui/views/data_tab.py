@@ -14,7 +14,6 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QListView,
     QSplitter,
-    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -30,6 +29,7 @@ from .caption_tools import CaptionTools, EditableCaptions
 from .folder_watcher import FolderWatcher
 from .image_loading import load_image
 from .survey_page import SurveyPage
+from .tabs import Tabs
 from .tags_page import TagsPage
 from .theme import ERROR, QUIET, REMARK
 from .thumbnails import SIDE, ThumbnailModel, thumbnail_view
@@ -100,9 +100,9 @@ class DataTab(QSplitter):
         self.editor.saved.connect(self._saved)
         self.caption = self.editor.caption
         self.training = TrainingView()
-        self.detail = QTabWidget()
+        self.detail = Tabs()
         self.detail.setDocumentMode(True)
-        self.below = QTabWidget()
+        self.below = Tabs()
         self.tools = CaptionTools(self._editable)
         self.tools.edited.connect(self._edited)
         self.tools.failed.connect(self.say)

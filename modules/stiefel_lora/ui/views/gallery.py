@@ -19,6 +19,7 @@ from PySide6.QtGui import QDesktopServices, QIcon
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
+    QLabel,
     QSplitter,
     QTableView,
     QVBoxLayout,
@@ -33,6 +34,10 @@ __all__ = ["Gallery", "SampleTable"]
 
 Index = QModelIndex | QPersistentModelIndex
 _PROMPT_WIDTH = 120
+EMPTY = (
+    "There are no sample images yet. Their prompts and their interval are on the tab "
+    "Sampling."
+)
 
 
 class SampleTable(QAbstractTableModel):
@@ -138,14 +143,18 @@ class Gallery(QWidget):
         self.view.selectionModel().currentChanged.connect(self._compare)
         self.view.activated.connect(self._open)
         self.comparison = Comparison()
-        both = QSplitter(Qt.Orientation.Horizontal)
-        both.addWidget(self.view)
-        both.addWidget(self.comparison)
-        both.setStretchFactor(0, 3)
-        both.setStretchFactor(1, 2)
+        self._both = QSplitter(Qt.Orientation.Horizontal)
+        self._both.addWidget(self.view)
+        self._both.addWidget(self.comparison)
+        self._both.setStretchFactor(0, 3)
+        self._both.setStretchFactor(1, 2)
+        self.empty = QLabel(EMPTY, alignment=Qt.AlignmentFlag.AlignCenter)
+        self.empty.setWordWrap(True)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addWidget(both)
+        column.addWidget(self.empty)
+        column.addWidget(self._both)
+        self._show_empty(True)
 
     def show_record(self, record: RunRecord) -> None:
         """Show the sample images of a run.
@@ -157,6 +166,7 @@ class Gallery(QWidget):
         step = steps[old.column()] if earlier else None
         if not self.model.show_record(record):
             return
+        self._show_empty(not self.model.prompts)
         steps, rows = self.model.steps, len(self.model.prompts)
         column = steps.index(step) if step in steps else len(steps) - 1
         chosen = self.model.index(min(max(0, old.row()), rows - 1), column)
@@ -170,6 +180,10 @@ class Gallery(QWidget):
         """Stop the threads."""
         self.model.finish()
         self.comparison.finish()
+
+    def _show_empty(self, empty: bool) -> None:
+        self.empty.setVisible(empty)
+        self._both.setVisible(not empty)
 
     def _compare(self, index: QModelIndex) -> None:
         steps = self.model.steps

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSplitter,
-    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -22,6 +21,7 @@ from ..controllers.run_record import RunRecord
 from ..controllers.status import figures, headline
 from .basics import Note, scrolled
 from .gallery import Gallery
+from .tabs import Tabs
 from .theme import ERROR
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class RunTab(QWidget):
             self.buttons[name] = button
             orders.addWidget(button)
         orders.addStretch(1)
-        below = QTabWidget()
+        below = Tabs()
         below.addTab(self.gallery, "Samples")
         below.addTab(self.log, "Log")
         self.below = below

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QMainWindow,
     QMessageBox,
-    QTabWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -34,6 +33,7 @@ from .machine_check import MachineCheck
 from .new_training_dialog import NewTrainingDialog
 from .run_controller import RunController
 from .settings_pages import SettingsPages
+from .tabs import Tabs
 from .theme import application, apply_theme
 from .top_bar import TopBar
 
@@ -71,7 +71,7 @@ class MainWindow(QMainWindow):
         self.settings = SettingsPages(self.document)
         self.data = DataTab(self.settings.pages["Data"])
         self.top = TopBar(memory.theme)
-        self.tabs = QTabWidget()
+        self.tabs = Tabs()
         self.tabs.setDocumentMode(True)
         self.advanced = _advanced_box(memory.advanced)
         self.settings.advanced = memory.advanced
