@@ -47,7 +47,10 @@ def main(folder: Path) -> None:
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=_unet(),
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        # Those of SDXL, which the host uses for every model.
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+        ),
     )
     pipeline.save_pretrained(folder / "model")
 

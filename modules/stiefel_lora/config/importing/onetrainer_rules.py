@@ -267,7 +267,12 @@ def _stiefel(scope: Scope, value: Any) -> Result:
 
 def _loss_weight(scope: Scope, value: Any) -> Result:
     name = str(value).lower()
-    if name in ("constant", "min_snr_gamma", "debiased_estimation", "sigma"):
+    forced = ("force_v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
+    if name == "debiased_estimation":
+        note = "with v-prediction, OneTrainer uses other weights, 1 / sqrt(SNR + 1)"
+        velocity = any(scope.get(key) for key in forced)
+        return turned(note, {"loss_weight_fn": name}, matters=velocity)
+    if name in ("constant", "min_snr_gamma", "sigma"):
         return turned("", {"loss_weight_fn": name})
     return left(why.LOSSES)
 

@@ -44,9 +44,15 @@ def _min_snr(scope: Scope, value: Any) -> Result:
         return left("has no effect with this value", matters=False)
     if scope.family == "flux":
         return left("is not used for FLUX", matters=False)
+    note = "gamma of the loss weights"
+    # The table of ratios there is made before the schedule is changed.
+    rescaled = bool(scope.get("v_parameterization") and scope.get("zero_terminal_snr"))
+    if rescaled:
+        note += ". sd-scripts computes them without zero_terminal_snr"
     return turned(
-        "gamma of the loss weights",
+        note,
         {"loss_weight_fn": "min_snr_gamma", "loss_weight_strength": float(value)},
+        matters=rescaled,
     )
 
 
@@ -57,7 +63,10 @@ def _debiased(scope: Scope, value: Any) -> Result:
         return left("is not used for FLUX", matters=False)
     if scope.get("min_snr_gamma"):
         return left("only one weighting of the loss can be used; min_snr_gamma is kept")
-    return turned("", {"loss_weight_fn": "debiased_estimation"})
+    velocity = bool(scope.get("v_parameterization"))
+    note = "with v-prediction, sd-scripts uses other weights, 1 / (SNR + 1)"
+    sets = {"loss_weight_fn": "debiased_estimation"}
+    return turned(note if velocity else "", sets, matters=velocity)
 
 
 def _loss_type(scope: Scope, value: Any) -> Result:

@@ -264,6 +264,7 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_unet_lr_ratio": _lora_plus,
     "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
     "rank_dropout": _rank_dropout,
+    "tokenizer_cache_dir": ignore("the model contains them", matters=False),
     "train_t5xxl": take("train_text_encoder_2", bool),
     "verbose": ignore(why.LOGS),
 }
@@ -344,6 +345,7 @@ TRAINING: dict[str, Rule] = {
     "config_file": ignore("is read", matters=False),
     "dataset_config": _dataset_file,
     "dim_from_weights": ignore("lora_rank is set", matters=True),
+    "disable_mmap_load_safetensors": ignore("files are read once", matters=False),
     "dynamo_backend": ignore("torch.compile is used with its default", matters=False),
     "fp8_base": ignore(_FP8),
     "fp8_base_unet": ignore(_FP8),
