@@ -66,5 +66,5 @@ def test_those_of_onetrainer(
 
 
 def test_options_of_loading_are_no_difference() -> None:
-    words = "--tokenizer_cache_dir here --disable_mmap_load_safetensors".split()
+    words = ["--tokenizer_cache_dir", "here", "--disable_mmap_load_safetensors"]
     assert not import_words(["sdxl_train_network.py", *words]).report.differences

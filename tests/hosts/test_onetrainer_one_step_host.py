@@ -1,7 +1,7 @@
 """One step of an imported configuration is one step of OneTrainer itself.
 
-Needs a checkout and its environment; docs/integrations/onetrainer.md says how to make
-them:
+Needs a checkout and its environment; docs/integrations/onetrainer.md describes how
+to make them:
 
     ONETRAINER_ROOT=CHECKOUT python -m pytest tests/hosts -k onetrainer_one_step
 """
@@ -68,7 +68,7 @@ REPORTED = VELOCITY | {"loss_weight_fn": "DEBIASED_ESTIMATION"}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Take the steps of the host, in one process."""
     runs = Runs(HOST, tmp_path_factory.mktemp("one_step"))
-    for path in (runs.folder / "pictures").glob("03.*"):
+    for path in [*runs.folder.rglob("03.*")]:
         path.unlink()
     model = runs.make_model("sdxl")
     write_loras(

@@ -1,7 +1,7 @@
 """One step of an imported configuration is one step of sd-scripts itself.
 
-Needs a checkout and its environment; docs/integrations/sd-scripts.md says how to make
-them:
+Needs a checkout and its environment; docs/integrations/sd-scripts.md describes how
+to make them:
 
     SD_SCRIPTS_ROOT=CHECKOUT python -m pytest tests/hosts -k sd_scripts_one_step
 """
@@ -20,10 +20,11 @@ from own_one_step import (
     write_loras,
 )
 from safetensors.torch import load_file, save_file
-from sd_scripts_run import HERE, HOST, MARKS, make_folder
+from sd_scripts_run import HERE, HOST, MARKS
 from torch import Tensor, nn
 
 from helpers.families import open_sdxl
+from helpers.runs import make_images
 from stiefel_lora.config.importing import Imported, import_words
 from stiefel_lora.families.unet import UNetFamily
 from stiefel_lora.files.kohya_names import key_table
@@ -61,7 +62,7 @@ def _words(folder: Path, name: str, text: str) -> list[str]:
     command = (
         f"--pretrained_model_name_or_path {folder}/made/model "
         f"--tokenizer_cache_dir {folder}/made/tokenizers "
-        f"--train_data_dir {folder}/pictures --output_dir {folder}/{name} "
+        f"--train_data_dir {folder}/images --output_dir {folder}/{name} "
         f"--output_name {name} --resolution 64,64 --train_batch_size 3 "
         f"--network_module networks.lora --network_dim 4 --network_alpha {alpha} "
         f"--network_weights {folder}/alpha-{alpha}.safetensors "
@@ -76,7 +77,9 @@ def _words(folder: Path, name: str, text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Take the steps of the host, in one process."""
-    folder = make_folder(tmp_path_factory.mktemp("one_step"))
+    folder = tmp_path_factory.mktemp("one_step")
+    make_images(folder / "images" / "1_thing", count=3, side=64)
+    HOST.run(HERE / "sd_scripts_model.py", folder / "made")
     model = folder / "made" / "model"
     write_loras(
         folder,

@@ -264,7 +264,6 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_unet_lr_ratio": _lora_plus,
     "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
     "rank_dropout": _rank_dropout,
-    "tokenizer_cache_dir": ignore("the model contains them", matters=False),
     "train_t5xxl": take("train_text_encoder_2", bool),
     "verbose": ignore(why.LOGS),
 }
@@ -390,6 +389,7 @@ TRAINING: dict[str, Rule] = {
         "flux", "FLUX", take("text_encoder_2_sequence_length", int)
     ),
     "text_encoder_lr": _text_rate,
+    "tokenizer_cache_dir": ignore("the model contains them", matters=False),
     "torch_compile": take("compile", bool),
     "training_comment": take("comment", str),
     "unet_lr": _rate,
