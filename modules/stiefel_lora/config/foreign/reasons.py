@@ -78,7 +78,10 @@ PRECISION = (
     "train_dtype and weight_dtype set the precision, and the LoRA is updated in float32"
 )
 REGULARIZATION = "is_reg of a concept marks the images of another folder"
-SAMPLER = "each family has one sampler, which keeps samples comparable"
+SAMPLER = (
+    "samples use the sampler of the base model, or sampler of a sample by its name in "
+    "ComfyUI"
+)
 SCHEDULES = (
     "learning_rate_scheduler has constant, linear, cosine, cosine_with_restarts, "
     "polynomial and rex, which end with the run"

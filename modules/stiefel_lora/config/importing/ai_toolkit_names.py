@@ -36,7 +36,7 @@ MORE: dict[str, str] = {
     why.FACTORS: "sample.network_multiplier",
     why.SAMPLER: """
         sample.adapter_conditioning_scale sample.do_cfg_norm sample.extra_values
-        sample.format sample.ext
+        sample.format sample.ext sample.sampler
     """,
     why.LOGS: "logging.run_name train.max_loss_debug",
     why.NOISE: """
