@@ -35,7 +35,7 @@ ENDS = [
 
 
 def trainings(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> None:
-    def train(config: Any, resume: Any = None) -> Any:
+    def train(config: Any, resume: Any = None, **_: Any) -> Any:
         if error is not None:
             raise error
         return SimpleNamespace(interrupted=False)
