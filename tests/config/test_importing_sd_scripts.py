@@ -373,6 +373,40 @@ def test_a_command_line_keeps_windows_paths(tmp_path: Path) -> None:
     assert _outcome(found, "launcher.num_cpu_threads_per_process") == "ignored"
 
 
+OTHER_SCRIPTS = [
+    ("sdxl_train.py", "sdxl"),
+    ("D:\\sd-scripts\\flux_train.py", "flux"),
+    ("train_db.py", "sd15"),
+    ("./fine_tune.py", "sd15"),
+    ("sdxl_train_textual_inversion.py", "sdxl"),
+    ("train_textual_inversion_XTI.py", "sd15"),
+    ("flux_train_control_net.py", "flux"),
+    ("sdxl_train_control_net_lllite.py", "sdxl"),
+    ("train_controlnet.py", "sd15"),
+]
+
+
+@pytest.mark.parametrize(("script", "family"), OTHER_SCRIPTS)
+def test_scripts_without_lora_are_reported(script: str, family: str) -> None:
+    words = ["accelerate", "launch", script, "--pretrained_model_name_or_path", "x"]
+    found = import_words(words)
+    assert parse_config(found.data).model_type == family
+    (entry,) = (e for e in found.report.differences if e.key == "script")
+    assert "a LoRA is trained instead" in entry.note
+    assert not found.report.notes
+    chosen = import_words(words, "sdxl")
+    assert parse_config(chosen.data).model_type == "sdxl"
+    assert "script" in [e.key for e in chosen.report.differences]
+
+
+def test_scripts_of_lora_have_no_entry() -> None:
+    for script in ("train_network.py", "sdxl_train_network.py", "my.py"):
+        found = import_words([script, "--network_dim", "4"])
+        assert "script" not in [e.key for e in found.report.entries]
+    with pytest.raises(ConfigError, match="Stable Diffusion 3"):
+        import_words(["sd3_train_control_net.py", "--learning_rate", "1e-5"])
+
+
 def test_folders_with_repeats_in_their_names_stay_folders() -> None:
     text = "--train_data_dir img --reg_data_dir reg --flip_aug --caption_extension .txt"
     found = _words(text)

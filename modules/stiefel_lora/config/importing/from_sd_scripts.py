@@ -23,7 +23,7 @@ from .sd_data import (
     SUBSET,
     SUBSET_DEFAULTS,
 )
-from .sd_family import family_of
+from .sd_family import family_of, trains_no_lora
 from .sd_objective import FLUX_DEFAULTS, OBJECTIVE
 from .sd_training import (
     DEFAULTS,
@@ -85,6 +85,9 @@ def from_sd_scripts(
     found, guess = family_of(options, script, family)
     parts = {key: options.pop(key) for key in _PARTS if key in options}
     entries, data = _root(options, parts, found)
+    if trains_no_lora(script):
+        note = f"a LoRA is trained instead, because {why.ADAPTERS}"
+        entries.insert(0, Entry("script", script, "ignored", note=note, matters=True))
     launcher = parts.get("launcher")
     for key, value in launcher.items() if isinstance(launcher, dict) else ():
         entries.append(Entry(f"launcher.{key}", value, "ignored", note=why.DEVICES))

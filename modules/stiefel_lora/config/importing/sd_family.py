@@ -9,13 +9,14 @@ from typing import Any
 
 from .unsupported import no_such_family
 
-__all__ = ["family_of"]
+__all__ = ["family_of", "trains_no_lora"]
 
-_BY_SCRIPT = {
-    "train_network.py": None,
-    "sdxl_train_network.py": "sdxl",
-    "flux_train_network.py": "flux",
-}
+_LORA_SCRIPT = re.compile(r"(?:\w+_)?train_network(?:_\w+)?\.py")
+# Scripts of sd-scripts without a family in their names are for SD 1.5.
+_OTHER_SCRIPT = re.compile(
+    r"(?:\w+_)?(?:fine_tune|train(?:_db|_textual_inversion(?:_XTI)?|"
+    r"_control_?net(?:_lllite)?(?:_old)?)?)\.py"
+)
 _OTHERS = {
     "sd3": "Stable Diffusion 3",
     "lumina": "Lumina",
@@ -27,15 +28,19 @@ _MUSUBI = {
     "hv": "HunyuanVideo",
     "hv_1_5": "HunyuanVideo 1.5",
     "fpack": "FramePack",
+    "hidream_o1": "HiDream",
+    "ideogram4": "Ideogram 4",
+    "krea2": "Krea 2",
     "flux_2": "FLUX.2",
     "flux_kontext": "FLUX.1 Kontext",
     "kandinsky5": "Kandinsky 5",
     "qwen_image": "Qwen-Image",
     "zimage": "Z-Image",
 }
-_SCRIPT = re.compile(r"(\w+?)_(?:train_network|train)\.py")
+_SCRIPT = re.compile(r"(\w+?)_train(?:_\w+)?\.py")
 _MODULE = re.compile(r"networks\.lora_(\w+)")
 _SUPPORTED = ("flux", "sdxl", "fa")
+_BY_SCRIPT = ("flux", "sdxl")
 _FLUX_KEYS = ("t5xxl", "ae", "t5xxl_max_token_length")
 _SDXL_KEYS = ("cache_text_encoder_outputs", "no_half_vae")
 _SDXL_NAME = re.compile(r"xl|pony|illustrious|noob|animagine", re.IGNORECASE)
@@ -58,18 +63,31 @@ def family_of(
     _check(options, script)
     if chosen:
         return chosen, ""
-    name = PurePath(script.replace("\\", "/")).name
-    if _BY_SCRIPT.get(name):
-        return str(_BY_SCRIPT[name]), ""
-    if name == "train_network.py":
+    found = _SCRIPT.fullmatch(_name(script))
+    if found and found[1] in _BY_SCRIPT:
+        return found[1], ""
+    if not found and (_LORA_SCRIPT.fullmatch(_name(script)) or trains_no_lora(script)):
         return "sd15", ""
     family, why = _guess(options)
     return family, f"model_type: {family}, because {why}. To change it, add --family."
 
 
+def trains_no_lora(script: str) -> bool:
+    """Return whether a script of sd-scripts trains another kind of model than a LoRA.
+
+    >>> [trains_no_lora(name) for name in ("sdxl_train.py", "sdxl_train_network.py")]
+    [True, False]
+    """
+    return _OTHER_SCRIPT.fullmatch(_name(script)) is not None
+
+
+def _name(script: str) -> str:
+    return PurePath(script.replace("\\", "/")).name
+
+
 def _check(options: Mapping[str, Any], script: str) -> None:
     module = _MODULE.fullmatch(str(options.get("network_module", "")))
-    found = _SCRIPT.fullmatch(PurePath(script.replace("\\", "/")).name)
+    found = _SCRIPT.fullmatch(_name(script))
     for match in (module, found):
         kind = match[1] if match else ""
         if kind in _OTHERS:
