@@ -124,6 +124,54 @@ def test_a_usual_job_for_flux(tmp_path: Path) -> None:
     assert _lost(found) == []
 
 
+INLINE = [
+    ("a cat --w 640 --h 512 --d 7 --s 9", {"width": 640, "seed": 7, "steps": 9}, ""),
+    ("a cat--steps 8 --cfg 2.5 --seed 3", {"steps": 8, "guidance": 2.5}, ""),
+    ("a cat --m 0.5 --l 4", {"guidance": 4, "steps": 20}, "--m"),
+    ("a cat --w wide --ev 1,2", {"width": 512}, "--w, --ev"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "wanted", "lost"), INLINE)
+@pytest.mark.parametrize("form", ["prompts", "samples"])
+def test_flags_in_prompts(
+    tmp_path: Path, form: str, prompt: str, wanted: dict[str, Any], lost: str
+) -> None:
+    given: Any = [prompt] if form == "prompts" else [{"prompt": prompt, "width": 512}]
+    found = _read(tmp_path, sample={form: given})
+    (sample,) = found.data["samples"]
+    assert sample["prompt"] == "a cat"
+    assert {key: sample[key] for key in wanted} == wanted
+    (note,) = [e.note for e in found.report.entries if e.key.endswith(f"sample.{form}")]
+    assert note == "with the settings of this section" + (
+        f", without {lost}, which is not supported" if lost else ""
+    )
+
+
+def test_negative_prompts_in_prompts(tmp_path: Path) -> None:
+    sample = {"neg": "ugly", "prompts": ["a cat --n bad", "a dog", "a cow --n "]}
+    model = {"name_or_path": "base", "is_xl": True}
+    samples = _read(tmp_path, sample=sample, model=model).data["samples"]
+    negatives = [item.get("negative_prompt", "") for item in samples]
+    assert negatives == ["bad", "ugly", ""]
+    # FLUX has none.
+    (one, *_) = _read(tmp_path, sample=sample).data["samples"]
+    assert "negative_prompt" not in one
+
+
+def test_samples_keep_zeros_and_report_what_is_no_sample(tmp_path: Path) -> None:
+    items = [7, {"prompt": "a cat", "seed": 0, "fps": 2}, {"prompt": "--w 64"}]
+    found = _read(tmp_path, sample={"seed": 5, "samples": items})
+    (sample,) = parse_config(found.data).samples
+    assert sample.seed == 0
+    (entry,) = (e for e in found.report.entries if e.key.endswith("sample.samples"))
+    assert "without 7, fps, samples that have no prompt" in entry.note
+    # Not a sample for each letter.
+    found = _read(tmp_path, sample={"prompts": "a cat"})
+    assert "samples" not in found.data
+    assert "sample.prompts" in _lost(found)
+
+
 @pytest.mark.parametrize(
     ("sections", "wanted"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..foreign import reasons as why
 from .ai_toolkit_names import IDLE, MORE, UNIT, WITHOUT
+from .ai_toolkit_samples import SAMPLES
 from .key_rules import (
     Result,
     Rule,
@@ -21,7 +22,7 @@ from .key_rules import (
 )
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
 
-__all__ = ["DEFAULTS", "PROCESS", "SAMPLE", "option_rules"]
+__all__ = ["DEFAULTS", "PROCESS", "option_rules"]
 
 _DTYPES = {
     "bf16": "bfloat16",
@@ -273,58 +274,6 @@ def _encoder(scope: Scope, value: Any) -> Result:
     return took("text_encoder_2_model_name", str(value))
 
 
-def _prompts(scope: Scope, value: Any) -> Result:
-    """Return a sample for each prompt, with the settings of the section."""
-    prompts = [str(prompt) for prompt in value if str(prompt).strip()]
-    samples = []
-    for number, prompt in enumerate(prompts):
-        seed = int(scope.get("sample.seed", 0))
-        walks = scope.get("sample.walk_seed", False)
-        samples.append({"prompt": prompt, "seed": seed + number * bool(walks)})
-        samples[-1] |= _shared(scope)
-    return turned("with the settings of this section", {"samples": samples})
-
-
-def _shared(scope: Scope) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "width": int(scope.get("sample.width", 512)),
-        "height": int(scope.get("sample.height", 512)),
-        "steps": int(scope.get("sample.sample_steps", 20)),
-        "guidance": float(scope.get("sample.guidance_scale", 7)),
-    }
-    negative = scope.get("sample.neg")
-    if negative and scope.family != "flux":
-        found["negative_prompt"] = str(negative)
-    return found
-
-
-def _objects(scope: Scope, value: Any) -> Result:
-    whole = Scope({"prompts": []}, {}, scope.family)
-    samples = []
-    for item in value:
-        own = {name: item[key] for key, name in SAMPLE.items() if item.get(key)}
-        if whole.family == "flux":
-            own.pop("negative_prompt", None)
-        seed = int(scope.get("sample.seed", 0))
-        samples.append({"seed": seed, **_shared(scope), **own})
-    lost = sorted({key for item in value for key in item} - set(SAMPLE))
-    note = f"without {', '.join(lost)}" if lost else "with the settings of this section"
-    found = [sample for sample in samples if sample.get("prompt")]
-    return turned(note, {"samples": found})
-
-
-SAMPLE = {
-    "prompt": "prompt",
-    "neg": "negative_prompt",
-    "width": "width",
-    "height": "height",
-    "seed": "seed",
-    "guidance_scale": "guidance",
-    "sample_steps": "steps",
-}
-"""Keys of a sample, and the settings of a sample here."""
-
-
 def _use_wandb(scope: Scope, value: Any) -> Result:
     if not value:
         return left("has no effect with this value", matters=False)
@@ -380,9 +329,8 @@ _OWN: dict[str, Rule] = {
     "logging.project_name": _project,
     "logging.use_wandb": _use_wandb,
     "performance_log_every": ignore(why.LOGS),
-    "sample.prompts": _prompts,
+    **SAMPLES,
     "sample.sample_every": _in_steps("sample_every"),
-    "sample.samples": _objects,
     **{
         f"sample.{key}": _PART_OF_SAMPLES
         for key in (
