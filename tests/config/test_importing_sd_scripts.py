@@ -14,6 +14,7 @@ from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported, import_file, import_words
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 from stiefel_lora.config.importing.prompt_flags import read_prompt
+from stiefel_lora.config.importing.sample_files import prompts_of, samples_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "questions" / "coming-from.md"
 KINDS = ("text", "json")
@@ -333,6 +334,66 @@ def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> N
     ]
     gone = _toml(tmp_path, 'network_dim = 4\ndataset_config = "gone.toml"\n', "b.toml")
     assert "dataset_config" in [entry.key for entry in gone.report.differences]
+
+
+OBJECTS = [
+    (["a cat --w 640 --ss k_euler_a"], [{"width": 640, "sampler": "euler_a"}], ""),
+    ([{"prompt": "a", "sample_sampler": "dpmsolver++"}], [{"sampler": "dpmpp_2m"}], ""),
+    ([{"prompt": "a", "sample_sampler": "lms"}], [{}], "sample_sampler"),
+    ([{"prompt": "a", "scale": 3, "enum": 0}], [{"guidance": 3}], ""),
+    ([{"prompt": "a", "guidance_scale": 3}, "b"], [{}, {}], "guidance_scale"),
+    (["a --cn x", 7, {"width": 64}], [{}], "--cn, 7, entries that have no prompt"),
+]
+
+
+@pytest.mark.parametrize(("content", "wanted", "lost"), OBJECTS)
+def test_files_of_prompts_as_sd_scripts_reads_them(
+    tmp_path: Path, content: list[Any], wanted: list[dict[str, Any]], lost: str
+) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    entry, found = samples_in(str(path), tmp_path, "sdxl")
+    samples = [{k: v for k, v in s.items() if k != "prompt"} for s in found["samples"]]
+    assert samples == wanted
+    count = f"{len(wanted)} sample{'s' * (len(wanted) > 1)}"
+    assert entry.note.startswith(f"{count}, without {lost}" if lost else count)
+    if not lost:
+        assert prompts_of([], path, "sdxl") == found["samples"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "guidance", "lost"),
+    [
+        ({"scale": 2, "guidance_scale": 3}, 3, "scale"),
+        ({"guidance_scale": 3, "scale": 1.0}, 3, ""),
+        ({"scale": 4, "sample_sampler": "euler"}, None, "scale, sample_sampler"),
+    ],
+)
+def test_guidance_of_flux_in_files_of_prompts(
+    tmp_path: Path, keys: dict[str, Any], guidance: int | None, lost: str
+) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps([{"prompt": "a", **keys}]), encoding="utf-8")
+    entry, found = samples_in(str(path), tmp_path, "flux")
+    assert found["samples"][0].get("guidance") == guidance
+    assert entry.note == "1 sample" + (
+        f", without {lost}, which is not supported" if lost else ""
+    )
+
+
+def test_subsets_of_toml_prompts_share_keys(tmp_path: Path) -> None:
+    pytest.importorskip("tomllib", reason="tomllib is new in 3.11")
+    path = tmp_path / "prompts.toml"
+    path.write_text(
+        "[prompt]\nwidth = 64\nsample_sampler = 'k_euler'\n"
+        "[[prompt.subset]]\nprompt = 'a'\n"
+        "[[prompt.subset]]\nprompt = 'b'\nwidth = 32\n",
+        encoding="utf-8",
+    )
+    assert prompts_of([], path, "sd15") == [
+        {"prompt": "a", "width": 64, "sampler": "euler"},
+        {"prompt": "b", "width": 32, "sampler": "euler"},
+    ]
 
 
 @pytest.mark.parametrize(

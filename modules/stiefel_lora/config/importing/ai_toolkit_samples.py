@@ -89,6 +89,7 @@ def _parsed(prompt: str) -> tuple[str, dict[str, Any], list[str]]:
     for part in parts:
         flag = part.split(" ")[0].strip()
         key, kind = _FLAGS.get(flag, ("", str))
+        value: Any = None
         try:
             value = kind(part[len(flag) :].strip())
         except ValueError:

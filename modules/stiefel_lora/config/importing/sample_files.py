@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..._exceptions import OptionError
 from ..._prompt_weights import parse_weights
+from ..._wording import counted
 from .import_report import Entry
-from .prompt_flags import FLAGS, read_prompts
+from .prompt_flags import FLAGS, read_prompt, read_prompts
+from .sampler_names import sampler_called
 from .source_files import near, read_json_value, read_source, source_text
 
 __all__ = ["prompts_of", "samples_in"]
@@ -24,6 +27,11 @@ _KEYS = {
     "sample_steps": "steps",
     "scale": "guidance",
 }
+# For FLUX, scale is that of classifier-free guidance, which has no counterpart.
+_FLUX_KEYS = {"scale": "", "guidance_scale": "guidance"}
+_NO_GUIDANCE = ("scale", 1)
+# sd-scripts replaces or removes them.
+_UNUSED = ("enum", "subset")
 
 
 def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, Any]]:
@@ -47,7 +55,7 @@ def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, 
         whole = source_text(path) if path else text
         samples, lost = read_prompts(whole, family)
     else:
-        samples, lost = _objects(path)
+        samples, lost = _objects(path, family)
     if family == "flux":
         lost += ["negative_prompt"] * any("negative_prompt" in s for s in samples)
         samples = [
@@ -55,8 +63,11 @@ def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, 
             for sample in samples
         ]
     if not samples:
-        return Entry("sample_prompts", value, "ignored", note="contains no prompt"), {}
-    note = f"{len(samples)} samples"
+        note = "contains no prompt"
+        if lost:
+            note += f", but {', '.join(lost)}, which is not supported"
+        return Entry("sample_prompts", value, "ignored", note=note), {}
+    note = counted(len(samples), "sample", "samples")
     if lost:
         note += f", without {', '.join(lost)}, which is not supported"
     settings: dict[str, Any] = {"samples": samples}
@@ -84,7 +95,7 @@ def prompts_of(
     samples, lost = read_prompts("\n".join(prompts), family)
     if path is not None:
         if path.suffix.lower() in (".json", ".toml"):
-            found, more = _objects(path)
+            found, more = _objects(path, family)
         else:
             found, more = read_prompts(source_text(path), family)
         if not found:
@@ -98,18 +109,45 @@ def prompts_of(
     return samples
 
 
-def _objects(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _objects(path: Path, family: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read the samples of a JSON or TOML file, and what is not supported in it."""
     if path.suffix.lower() == ".json":
-        found = read_json_value(path)
-        items, shared = (found if isinstance(found, list) else []), {}
+        items, shared = read_json_value(path), {}
     else:
         prompt = read_source(path).get("prompt")
         shared = dict(prompt) if isinstance(prompt, dict) else {}
         items = shared.pop("subset", [])
-    samples, lost = [], []
+    samples: list[dict[str, Any]] = []
+    lost: list[str] = []
     for item in items if isinstance(items, list) else []:
-        if isinstance(item, dict):
-            whole = {**shared, **item}
-            samples.append({_KEYS[key]: whole[key] for key in whole if key in _KEYS})
-            lost += [key for key in whole if key not in _KEYS and key not in lost]
+        # In a list, sd-scripts reads a text as a line of a .txt file.
+        if isinstance(item, str):
+            sample, more = read_prompt(item, family)
+        elif isinstance(item, dict):
+            sample, more = _object({**shared, **item}, family)
+        else:
+            sample, more = {}, [json.dumps(item, default=str)]
+        if not sample.get("prompt") and not more:
+            more = ["entries that have no prompt"]
+        samples.append(sample)
+        lost += [key for key in more if key not in lost]
     return [sample for sample in samples if sample.get("prompt")], lost
+
+
+def _object(whole: dict[str, Any], family: str) -> tuple[dict[str, Any], list[str]]:
+    sample: dict[str, Any] = {}
+    lost = []
+    keys = _KEYS | (_FLUX_KEYS if family == "flux" else {})
+    for key, value in whole.items():
+        if value is None or key in _UNUSED:
+            continue
+        if key == "sample_sampler" and family != "flux":
+            try:
+                sample["sampler"] = sampler_called(str(value))
+            except ValueError:
+                lost.append(key)
+        elif keys.get(key):
+            sample[keys[key]] = value
+        elif (key, value) != _NO_GUIDANCE:
+            lost.append(key)
+    return sample, lost
