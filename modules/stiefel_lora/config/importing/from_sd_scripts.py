@@ -24,6 +24,7 @@ from .sd_data import (
     SUBSET_DEFAULTS,
 )
 from .sd_family import family_of, trains_no_lora
+from .sd_levels import overridden, same_for_all, unlike_first
 from .sd_objective import FLUX_DEFAULTS, OBJECTIVE
 from .sd_training import (
     DEFAULTS,
@@ -173,23 +174,40 @@ def _root(
     data.pop("datasets", None)
     # Keys of the command line only, and defaults. The others follow with their place.
     kept = [entry for entry in found if entry.is_default or _top(entry.key) in own]
+    if datasets:
+        first = (datasets[0], general or {}, own)
+        kept = [
+            entry if entry.is_default else overridden(entry, own, first)
+            for entry in kept
+        ]
     kept += _level(shared, family, SUBSET, "", "concepts.*.")
-    kept += _dataset_file(general or {}, datasets, base, family)
+    kept += _dataset_file((general or {}, own), datasets, base, family)
     if parts.get("datasets") is not None and not datasets:
         kept.append(Entry("datasets", parts["datasets"], "ignored", note="is empty"))
     return kept, data
 
 
 def _dataset_file(
-    general: dict[str, Any], datasets: list[dict[str, Any]], base: Any, family: str
+    above: tuple[dict[str, Any], dict[str, Any]],
+    datasets: list[dict[str, Any]],
+    base: Any,
+    family: str,
 ) -> list[Entry]:
+    """Walk over a dataset file, below general settings and the command line."""
+    general = above[0]
     entries = _both(general, base, family, "general.", "concepts.*.")
     number = 0
+    first = (datasets[0] if datasets else {}, *above)
+    entries = [overridden(entry, general, first) for entry in entries]
     for index, dataset in enumerate(datasets):
         place = f"datasets.{index}."
         own = {key: value for key, value in dataset.items() if key != "subsets"}
         found = _both(own, {**base, **own}, family, place, "concepts.*.")
-        entries += [_same(entry, datasets[0], index) for entry in found]
+        levels = (dataset, *above)
+        if index:
+            found = [same_for_all(entry, levels, first) for entry in found]
+            found += unlike_first(place, levels, first)
+        entries += found
         subsets = _objects(dataset.get("subsets"))
         for inner, subset in enumerate(subsets):
             prefix = f"{place}subsets.{inner}."
@@ -211,24 +229,6 @@ def _both(
     scope = Scope(other, inherited, family)
     found, _ = walk(scope, DATASET, prefix=prefix, with_defaults=False)
     return found + _level(subset, family, SUBSET, prefix, concepts)
-
-
-def _same(entry: Entry, first: dict[str, Any], index: int) -> Entry:
-    """Return the entry of a dataset, ignored if the first one has another value."""
-    key = entry.key.rpartition(".")[2]
-    if not index or key in SUBSET or first.get(key, entry.value) == entry.value:
-        return entry
-    if key == "resolution":
-        sets = tuple(("concepts.*.resolutions", [side]) for _, side in entry.sets)
-        note = "for the concepts of this dataset"
-        return dataclasses.replace(entry, outcome="translated", sets=sets, note=note)
-    return dataclasses.replace(
-        entry,
-        outcome="ignored",
-        sets=(),
-        note=f"{key} is the same for all concepts; that of the first dataset is used",
-        matters=True,
-    )
 
 
 def _level(
