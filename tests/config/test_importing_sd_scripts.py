@@ -573,6 +573,15 @@ def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
     assert import_file(path).data["learning_rate_warmup_steps"] == 20
 
 
+def test_a_line_of_flags_without_a_prompt_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n\n--n ugly --w 32\n", encoding="utf-8")
+    found = import_words(["sdxl_train_network.py", "--sample_prompts", str(path)])
+    assert found.data["samples"] == [{"prompt": "a cat"}]
+    (entry,) = (e for e in found.report.entries if e.key == "sample_prompts")
+    assert "without line 3 (flags without a prompt)" in entry.note
+
+
 def test_flags_of_prompts_differ_for_flux() -> None:
     line = "a cat --w 768 --g 3.5 --l 1 --ss euler --d x"
     assert read_prompt(line, "flux") == (

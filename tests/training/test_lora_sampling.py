@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from helpers.runs import tiny_config
-from stiefel_lora import _commands
+from stiefel_lora import OptionError, _commands
+from stiefel_lora.config.importing.sample_files import prompts_of
+from stiefel_lora.families import pipeline_family
+from stiefel_lora.families.protocol import SampleRequest
 from stiefel_lora.families.samplers import SAMPLERS
 from stiefel_lora.training import TrainResult
+from stiefel_lora.training.lora_sampling import Applied, _row_titles
+from stiefel_lora.training.png_parameters import png_parameters
 from stiefel_lora.training.trainer import train
 
 SAMPLES = [
@@ -20,6 +28,8 @@ SAMPLES = [
     {"prompt": "a (b)", "negative_prompt": "dull", "steps": 3, "seed": 5},
 ]
 RATE = 0.5
+# A key and a value as A1111 and Forge split the last line of the parameters.
+_FORGE = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 
 
 def _train(tiny: Path, root: Path, **settings) -> TrainResult:
@@ -138,6 +148,25 @@ def test_settings_are_stored_as_forge_reads_them(
     assert own.text["parameters"].startswith("thing 1\nSteps: 2, Sampler: Euler,")
 
 
+def test_values_with_separators_are_quoted() -> None:
+    request = SampleRequest({}, None, seed=1, steps=2, guidance=3.0, width=8, height=8)
+    text = png_parameters(
+        "a cat\n Negative prompt: x",
+        "Negative prompt: y",
+        request,
+        sampler="euler",
+        model='sd xl, v1: "a"',
+        distilled=False,
+    )
+    lines = text.splitlines()
+    # A1111 and Forge start the negative prompt at a line that begins with it.
+    assert lines[1] == " negative prompt: x"
+    assert lines[2] == "Negative prompt: negative prompt: y"
+    pairs = dict(_FORGE.findall(lines[3]))
+    assert json.loads(pairs["Model"]) == 'sd xl, v1: "a"'
+    assert (pairs["Steps"], pairs["RNG"]) == ("2", "CPU")
+
+
 def test_prompts_have_weights(plain: TrainResult, tmp_path: Path) -> None:
     shown = {}
     for number, text in enumerate(("a cat", "(a cat:1.0)", "(a cat:1.6)")):
@@ -178,7 +207,18 @@ def test_the_own_sampler_of_the_model_is_the_default(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "a --cn x"], "--cn: unknown flag or invalid value in a prompt"),
+        (["--prompt", "a --cn x"], "--prompt: --cn x: unknown flag. Use --w, --h, --d"),
+        (["--prompt", "a --w abc"], "--prompt: --w abc: Must be a whole number."),
+        (["--prompt", "a --l"], "--prompt: --l: Must be a number."),
+        (["--prompt", "a --h 65"], "--h 65: Must be a multiple of 8, but got 65."),
+        (["--prompt", "a --ss x"], "--prompt: --ss x: Must be one of ddim, "),
+        (["--prompt", "--n ugly"], "--prompt: '--n ugly' contains no prompt."),
+        (["--prompt", ""], "--prompt: '' contains no prompt."),
+        (
+            ["-o", "/dev/null/x/y"],
+            "--output: the folder /dev/null/x/y cannot be created",
+        ),
+        (["-o", "x" * 300], "cannot be created (File name too long)"),
         (["--weights", "1,x"], "--weights: '1,x' is not a list of numbers."),
         (["--sampler", "eulr"], "--sampler: Must be one of ddim, "),
         (["--width", "65"], "--width: Must be a multiple of 8, but got 65."),
@@ -200,6 +240,107 @@ def test_bad_input_is_one_line(
     assert message in found.stderr
     assert len(found.stderr.splitlines()) <= 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cat\n--n ugly --w 32", ", line 2: '--n ugly --w 32' contains no prompt."),
+        ("# one\n\ncat --w abc", ", line 3: --w abc: Must be a whole number."),
+        ("", " contains no prompt. Write a prompt per line."),
+        ("# one", " contains no prompt. Write a prompt per line."),
+        (" \n", " is empty."),
+        (None, " is a folder. Use a file with a prompt per line."),
+    ],
+)
+def test_a_fault_in_a_file_of_prompts_has_its_line(
+    content: str | None, message: str, plain: TrainResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "prompts.txt"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content, encoding="utf-8")
+    found = _sample(_file(plain), "--prompts", path, "-o", tmp_path / "images")
+    assert found.exit_code == 2
+    assert f"{path}{message}" in found.stderr.replace("\n", " ")
+    assert "config" not in found.stderr
+    assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("cat --l 3", "--l 3: FLUX has no CFG scale. Use --g for the guidance"),
+        ("cat --ss euler_a", "--ss euler_a: FLUX has one sampler. Remove it."),
+        ("cat --n bad", "--n bad: FLUX has no negative prompt. Remove it."),
+        ("cat --q", "--q: unknown flag. Use --w, --h, --d, --s, --g."),
+        ("cat --g -1", "--g -1.0: Must be "),
+    ],
+)
+def test_flux_recommends_its_own_flags(prompt: str, message: str) -> None:
+    with pytest.raises(OptionError) as found:
+        prompts_of([prompt], None, "flux")
+    assert str(found.value).startswith(f"--prompt: {message}")
+
+
+def test_a_prompt_of_several_lines_is_one_sample(plain: TrainResult) -> None:
+    assert prompts_of(["one\ntwo --s 3", "# three"], None, "sdxl") == [
+        {"prompt": "one\ntwo", "steps": 3},
+        {"prompt": "# three"},
+    ]
+
+
+def _changed(file: Path, path: Path, value: float) -> Path:
+    tensors = load_file(file)
+    tensors[next(key for key in tensors if "up" in key)].view(-1)[0] = value
+    save_file(tensors, path, {"ss_base_model_version": "sdxl_base_v1-0"})
+    return path
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_file_with_nan_is_refused(
+    value: float, plain: TrainResult, tmp_path: Path
+) -> None:
+    broken = _changed(_file(plain), tmp_path / "broken.safetensors", value)
+    config = plain.run_dir / "config.json"
+    folder = tmp_path / "images"
+    found = _sample(_file(plain), broken, "--config", config, "-o", folder)
+    assert found.exit_code == 2
+    assert "broken.safetensors: NaN or infinity in " in found.stderr
+    assert not folder.exists()
+
+
+def test_an_overflow_is_no_black_image(plain: TrainResult, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    found = _sample(_file(plain), "--weights", "1e30", "-o", folder)
+    assert found.exit_code == 1
+    told = " ".join(found.stderr.split())
+    assert "weight 1e+30: the image 'thing 1' of " in told
+    assert "tiny.safetensors contains NaN or infinity." in told
+    # A folder without images is removed.
+    assert not folder.exists()
+
+
+def test_black_images_of_a_training_are_stated_once(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    decoded = pipeline_family.decode_latents
+    monkeypatch.setattr(
+        pipeline_family, "decode_latents", lambda *a: decoded(*a) * float("nan")
+    )
+    result = _train(tiny_sdxl, tmp_path)
+    assert _of_training(result, 0).max() == 0
+    assert capsys.readouterr().err.count("contains NaN or infinity") == 1
+
+
+def test_files_of_equal_names_have_different_titles() -> None:
+    paths = ["a/lora/x.safetensors", "b/lora/x.safetensors", "b/y.safetensors"]
+    rows = [Applied(((Path(path), 1.0),)) for path in paths]
+    assert _row_titles(rows[1:]) == ["x", "y"]
+    assert _row_titles(rows[:2]) == ["a/lora/x", "b/lora/x"]
+    assert _row_titles([rows[0], rows[0]]) == ["x", "x (2)"]
 
 
 def test_the_base_model_must_be_known(plain: TrainResult, tmp_path: Path) -> None:
@@ -227,5 +368,7 @@ def test_a_dora_has_one_weight(tiny_sdxl: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     found = _sample(f"{_file(result)}:0.5", "-o", folder)
     assert found.exit_code == 2
-    assert "DoRA" in found.stderr
+    assert "Use it alone with weight 1 (0 is the base model)" in " ".join(
+        found.stderr.split()
+    )
     assert not folder.exists()

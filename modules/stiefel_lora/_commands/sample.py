@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -146,9 +148,14 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
 
     from .._exceptions import OptionError
     from ..config.errors import violations_in
+    from ..config.importing.sampler_names import sampler_called
     from ..config.parts import Sample
 
     given = {key: value for key, value in options.items() if value is not None}
+    if "sampler" in given:
+        # Unknown names are in the error message of the setting.
+        with contextlib.suppress(ValueError):
+            given["sampler"] = sampler_called(given["sampler"])
     try:
         Sample(prompt="-", **given)
     except ValidationError as error:
@@ -220,7 +227,8 @@ def _new_folder(output: Path | None, file: Path) -> Path:
     from .._exceptions import OutputError
 
     if output is not None:
-        if output.exists():
+        # False for paths that are invalid, about which mkdir has the reason.
+        if os.path.lexists(output):
             raise OutputError(
                 f"--output: {output} exists. Choose a folder that does not exist."
             )

@@ -13,7 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["decode_latents", "encode_latents", "image_of"]
+__all__ = ["decode_latents", "encode_latents", "has_nan", "image_of"]
+
+# Key in Image.info. PNG files do not contain it.
+_NOT_FINITE = "not_finite"
 
 
 def encode_latents(vae: Any, pixels: Tensor) -> Tensor:
@@ -33,9 +36,19 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 
 
 def image_of(pixels: Tensor) -> Image.Image:
-    """Convert pixels ``(3, height, width)`` in [-1, 1] to an image, with clipping."""
-    levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+    """Convert pixels ``(3, height, width)`` in [-1, 1] to an image, with clipping.
+
+    NaN becomes black. :func:`has_nan` tells such images from black ones.
+    """
+    levels = (pixels / 2 + 0.5).clamp(0, 1).nan_to_num(0.0).mul(255).round()
+    image = Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy())
+    image.info[_NOT_FINITE] = not bool(pixels.isfinite().all())
+    return image
+
+
+def has_nan(image: Image.Image) -> bool:
+    """Return whether an image was made of pixels with NaN or infinity."""
+    return bool(image.info.get(_NOT_FINITE))
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:

@@ -14,6 +14,7 @@ from ..adapters import magnitude_of, row_lengths
 from ..adapters.dora_layers import base_matrix
 from ..families import Family
 from ..files.dora import complete_dora
+from ..files.tools.finite_layers import check_finite
 from ..files.tools.lora_file import LoraFile
 from ..files.tools.merging import Part, merged
 from ..files.tools.open_lora import open_lora
@@ -35,12 +36,16 @@ def read_loras(
         prefix: beginning of error messages.
 
     Raises:
-        ModelError: If a file cannot be read, or is for another family.
+        ModelError: If a file cannot be read, contains NaN, or is for another family.
     """
     files = [open_lora(path) for path, _ in named]
     for file in files:
         _check(file, model_type, prefix)
-    return _weights_of(files, [weight for _, weight in named])
+    weights = [weight for _, weight in named]
+    if weights != [1.0]:
+        for file in files:
+            _check_no_dora(file, prefix)
+    return _weights_of(files, weights)
 
 
 def layer_shapes(
@@ -95,6 +100,16 @@ def _check(file: LoraFile, model_type: str, prefix: str) -> None:
         )
     if file.unknown:
         raise ModelError(f"{prefix}{file.path}: {file.unknown_text} Remove them first.")
+    check_finite(file)
+
+
+def _check_no_dora(file: LoraFile, prefix: str) -> None:
+    if any(layer.factors.is_dora for layer in file.layers):
+        raise ModelError(
+            f"{prefix}{file.path} is a DoRA, whose row scales have no other weight "
+            "than 1 and no sum. Use it alone with weight 1 (0 is the base model), or "
+            "create a plain LoRA: lora convert --base --rank."
+        )
 
 
 def _weights_of(files: Sequence[LoraFile], weights: Sequence[float]) -> LoraWeights:

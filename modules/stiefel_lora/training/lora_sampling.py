@@ -12,11 +12,12 @@ from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from PIL import Image
 from torch import Tensor, nn
 
-from .._exceptions import ConfigError
+from .._exceptions import ConfigError, OutputError, TrainingError
 from .._wording import counted
 from ..adapters import add_lora, pairs_of
 from ..adapters.given_factors import set_factors
 from ..families import Family, SampleRequest
+from ..families.latents import has_nan
 from ..families.opening import open_family
 from ..files.weights import LoraWeights, canonical_name
 from ..runs.progress import ProgressBar, say
@@ -24,7 +25,12 @@ from .backend import check_hardware, check_quantization, make_accelerator, set_a
 from .image_grid import image_grid
 from .lora_reading import check_shapes, layer_shapes, read_loras, set_magnitude
 from .png_parameters import png_parameters
-from .samples import prompt_with_weights, sample_request, save_image
+from .samples import (
+    prompt_with_weights,
+    sample_request,
+    save_image,
+    unique_titles,
+)
 
 if TYPE_CHECKING:
     from ..config import Sample, TrainConfig
@@ -41,8 +47,13 @@ class Applied:
     @property
     def title(self) -> str:
         """Names of the files, with weights other than 1."""
+        return self.title_with(0)
+
+    def title_with(self, folders: int) -> str:
+        """Return the title with some of the folders of each file."""
         return " + ".join(
-            path.stem + (f":{weight:g}" if weight != 1 else "")
+            "/".join(path.absolute().with_suffix("").parts[-1 - folders :])
+            + (f":{weight:g}" if weight != 1 else "")
             for path, weight in self.files
         )
 
@@ -72,23 +83,43 @@ def sample_loras(
         weights.
 
     Raises:
-        InputError: If a file is not a LoRA of the base model.
+        InputError: If a file is not a LoRA of the base model, or the folder cannot be
+            created.
+        TrainingError: If an image contains NaN or infinity.
     """
     check_hardware(config)
     check_quantization(config)
     family = open_family(config, make_accelerator(config).device)
     cells = [_cell(family, row, factor) for row in rows for factor in factors]
     parts = {part for cell in cells for part in cell.layers}
-    # With a LoRA in a text encoder, prompts are encoded for every cell.
-    texts = {} if parts - {family.component} else _encoded(config, family)
-    say(f"Loading {config.base_model_name}.")
-    family.release_encoders()
-    set_attention(family.denoiser, config.attention_mechanism)
-    folder.mkdir(parents=True)
-    paths = [*_images(config, family, cells, texts, folder)]
-    if len(cells) > 1:
-        paths += _grids(config, rows, factors, paths, folder)
+    with _created(folder):
+        # With a LoRA in a text encoder, prompts are encoded for every cell.
+        texts = {} if parts - {family.component} else _encoded(config, family)
+        say(f"Loading {config.base_model_name}.")
+        family.release_encoders()
+        set_attention(family.denoiser, config.attention_mechanism)
+        paths = [*_images(config, family, cells, texts, folder)]
+        if len(cells) > 1:
+            paths += _grids(config, rows, factors, paths, folder)
     return paths
+
+
+@contextlib.contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    """Create a folder for a ``with`` block. It is removed if it stays empty."""
+    try:
+        folder.mkdir(parents=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            f"--output: the folder {folder} cannot be created ({reason}). Use a new "
+            "folder in a writable one."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +137,8 @@ class _Cell:
 
 def _cell(family: Family, row: Applied, factor: float) -> _Cell:
     """Read the files of a row and compare them with the base model."""
-    given = read_loras(row.at(factor), family.name) if factor else {}
+    used = [part for part in row.at(factor) if part[1]]
+    given = read_loras(used, family.name) if used else {}
     layers = _layers(family, given, row)
     known: dict[str, tuple[int, ...]] = {}
     for part, names in layers.items():
@@ -164,9 +196,27 @@ def _images(
                     )
                     path = folder / f"{number:03d}-{index:03d}.png"
                     text = _parameters(config, family, sample, request, cell)
-                    save_image(family.sample(request), path, text)
+                    image = family.sample(request)
+                    if has_nan(image):
+                        raise _not_finite(cell, sample)
+                    save_image(image, path, text)
                     yield path
                     bar.advance()
+
+
+def _not_finite(cell: _Cell, sample: Sample) -> TrainingError:
+    """Return an error with the weight and the files of an image with NaN."""
+    if not cell.given:
+        return TrainingError(
+            f"weight 0: the image {sample.prompt!r:.80} of the base model contains NaN "
+            "or infinity. Use --set train_dtype=bfloat16 or float32."
+        )
+    names = " + ".join(str(path) for path, _ in cell.row.files)
+    return TrainingError(
+        f"weight {cell.factor:g}: the image {sample.prompt!r:.80} of {names} contains "
+        "NaN or infinity. Use smaller weights, or --set train_dtype=bfloat16 or "
+        "float32."
+    )
 
 
 def _parameters(
@@ -188,6 +238,16 @@ def _parameters(
     )
 
 
+def _row_titles(rows: Sequence[Applied]) -> list[str]:
+    """Return titles with as many folders as are needed to tell the files apart."""
+    most = max(len(path.absolute().parts) for row in rows for path, _ in row.files)
+    for folders in range(most):
+        titles = [row.title_with(folders) for row in rows]
+        if len(set(titles)) == len(titles):
+            return titles
+    return unique_titles([row.title for row in rows])
+
+
 def _grids(
     config: TrainConfig,
     rows: Sequence[Applied],
@@ -198,12 +258,13 @@ def _grids(
     """Save a grid of all LoRAs and weights for each sample."""
     count = len(config.samples)
     headings = [f"weight {factor:g}" for factor in factors]
+    titles = _row_titles(rows)
     for index in range(count):
         images = [Image.open(path).convert("RGB") for path in paths[index::count]]
         width = len(factors)
         lines = [images[k : k + width] for k in range(0, len(images), width)]
         path = folder / f"grid-{index:03d}.png"
-        save_image(image_grid(headings, [row.title for row in rows], lines), path)
+        save_image(image_grid(headings, titles, lines), path)
         yield path
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 
 from .._version import __version__
@@ -62,12 +64,28 @@ def png_parameters(
         "RNG": "CPU",
         "Version": f"stiefel-lora {__version__}",
     }
-    lines = [prompt]
+    lines = [_plain(prompt)]
     if negative_prompt:
-        lines.append(f"Negative prompt: {negative_prompt}")
+        lines.append(f"Negative prompt: {_plain(negative_prompt)}")
     lines.append(_joined(fields))
     return "\n".join(lines)
 
 
+def _plain(prompt: str) -> str:
+    """Return a prompt in which no line is read as the begin of the negative prompt.
+
+    CLIP reads only lower case.
+    """
+    return re.sub(r"(?m)^(\s*)Negative prompt:", r"\1negative prompt:", prompt)
+
+
 def _joined(fields: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}: {value}" for key, value in fields.items() if value != "")
+    return ", ".join(
+        f"{key}: {_quoted(str(value))}" for key, value in fields.items() if value != ""
+    )
+
+
+def _quoted(value: str) -> str:
+    """Quote a value with separators as a JSON string, as A1111 and Forge do."""
+    special = any(sign in value for sign in ",:\n")
+    return json.dumps(value, ensure_ascii=False) if special else value

@@ -13,7 +13,9 @@ from torch import Tensor
 from .._exceptions import OutputError
 from .._prompt_weights import parse_weights
 from ..data.prepare import encode_caption
+from ..families.latents import has_nan
 from ..families.protocol import Family, SampleRequest
+from ..runs.progress import say
 from .distributed import ALONE, Processes
 from .image_grid import image_grid
 from .png_parameters import png_parameters
@@ -67,6 +69,7 @@ class Sampler:
         self._processes = processes
         self._folder = folder
         self._resolution = resolution
+        self._has_noted_nan = False
         self._samples = samples
         self._weighted = weighted
         self.prompts = [sample.prompt for sample in samples]
@@ -113,15 +116,24 @@ class Sampler:
             image = self._family.sample(request)
             text = self._text(sample, request)
             if is_main:
-                save_image(image, paths[index], text)
+                self._save(image, paths[index], text)
             else:
                 images[index] = image, text
         # A sample may have loaded the VAE, which training does not need.
         self._family.release_encoders()
         for others in self._processes.gathered(images):
             for index, (image, text) in others.items() if is_main else ():
-                save_image(image, paths[index], text)
+                self._save(image, paths[index], text)
         return paths if is_main else []
+
+    def _save(self, image: Image.Image, path: Path, text: str) -> None:
+        save_image(image, path, text)
+        if has_nan(image) and not self._has_noted_nan:
+            self._has_noted_nan = True
+            say(
+                f"{path} contains NaN or infinity, which are black. Set train_dtype to "
+                "bfloat16 or float32 if the loss is finite."
+            )
 
     def _path(self, step: int, index: int) -> Path:
         return self._folder / f"step-{step:06d}-{index}.png"

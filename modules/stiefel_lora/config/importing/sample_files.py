@@ -11,9 +11,9 @@ from ..._exceptions import OptionError
 from ..._prompt_weights import parse_weights
 from ..._wording import counted
 from .import_report import Entry
-from .prompt_flags import FLAGS, read_prompt, read_prompts
+from .prompt_flags import checked_prompt, prompt_lines, read_prompt, read_prompts
 from .sampler_names import sampler_called
-from .source_files import near, read_json_value, read_source, source_text
+from .source_files import near, plain_text, read_json_value, read_source, source_text
 
 __all__ = ["prompts_of", "samples_in"]
 
@@ -90,22 +90,35 @@ def prompts_of(
     """Read the samples of prompts with flags, and of a file with prompts.
 
     Raises:
-        OptionError: If a file has no prompt, or a flag is unknown.
+        OptionError: If a prompt is missing, or a flag is unknown or invalid.
     """
-    samples, lost = read_prompts("\n".join(prompts), family)
-    if path is not None:
-        if path.suffix.lower() in (".json", ".toml"):
-            found, more = _objects(path, family)
-        else:
-            found, more = read_prompts(source_text(path), family)
-        if not found:
-            raise OptionError(f"--prompts: {path} contains no prompt.")
-        samples, lost = [*samples, *found], [*lost, *more]
-    if lost:
+    samples = [checked_prompt(text, family, "--prompt") for text in prompts]
+    return samples if path is None else [*samples, *_prompts_in(path, family)]
+
+
+def _prompts_in(path: Path, family: str) -> list[dict[str, Any]]:
+    """Read a file with prompts, in which everything has to be valid."""
+    if path.is_dir():
         raise OptionError(
-            f"{', '.join(lost)}: unknown flag or invalid value in a prompt. Use "
-            f"{', '.join(FLAGS)}."
+            f"--prompts: {path} is a folder. Use a file with a prompt per line."
         )
+    none = f"--prompts: {path} contains no prompt. Write a prompt per line."
+    if path.is_file() and path.stat().st_size == 0:
+        raise OptionError(none)
+    if path.suffix.lower() in (".json", ".toml"):
+        samples, lost = _objects(path, family)
+        if lost:
+            raise OptionError(
+                f"--prompts: {path}: {', '.join(lost)}: not supported, or an invalid "
+                "value. Remove or change it."
+            )
+    else:
+        samples = [
+            checked_prompt(line, family, f"--prompts: {path}, line {number}")
+            for number, line in prompt_lines(plain_text(path))
+        ]
+    if not samples:
+        raise OptionError(none)
     return samples
 
 

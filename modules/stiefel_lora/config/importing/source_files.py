@@ -21,6 +21,7 @@ __all__ = [
     "near",
     "options_in",
     "parse_toml",
+    "plain_text",
     "read_json_value",
     "read_source",
     "source_text",
@@ -34,7 +35,7 @@ def source_text(path: Path) -> str:
         ConfigError: If it does not exist, is empty or not UTF-8.
     """
     try:
-        return _source_text(path)
+        return plain_text(path)
     except ConfigError as error:
         other = None
         if path_problem(str(path)) is None:
@@ -44,7 +45,12 @@ def source_text(path: Path) -> str:
         raise ConfigError(other) from error
 
 
-def _source_text(path: Path) -> str:
+def plain_text(path: Path) -> str:
+    """Read a text file that is not a configuration.
+
+    Raises:
+        ConfigError: If it does not exist, is empty or not UTF-8.
+    """
     problem = path_problem(str(path))
     if problem:
         raise ConfigError(f"{str(path)!a} is not a path: it {problem}.")
