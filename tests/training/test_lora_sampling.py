@@ -315,9 +315,9 @@ def test_an_overflow_is_no_black_image(plain: TrainResult, tmp_path: Path) -> No
     folder = tmp_path / "images"
     found = _sample(_file(plain), "--weights", "1e30", "-o", folder)
     assert found.exit_code == 1
-    told = " ".join(found.stderr.split())
-    assert "weight 1e+30: the image 'thing 1' of " in told
-    assert "tiny.safetensors contains NaN or infinity." in told
+    shown = " ".join(found.stderr.split())
+    assert "weight 1e+30: the image 'thing 1' of " in shown
+    assert "tiny.safetensors contains NaN or infinity." in shown
     # A folder without images is removed.
     assert not folder.exists()
 

@@ -38,7 +38,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
 def image_of(pixels: Tensor) -> Image.Image:
     """Convert pixels ``(3, height, width)`` in [-1, 1] to an image, with clipping.
 
-    NaN becomes black. :func:`has_nan` tells such images from black ones.
+    NaN becomes black. Use :func:`has_nan` to find such images.
     """
     levels = (pixels / 2 + 0.5).clamp(0, 1).nan_to_num(0.0).mul(255).round()
     image = Image.fromarray(levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy())

@@ -239,7 +239,7 @@ def _parameters(
 
 
 def _row_titles(rows: Sequence[Applied]) -> list[str]:
-    """Return titles with as many folders as are needed to tell the files apart."""
+    """Return titles with as many folders as make them unique."""
     most = max(len(path.absolute().parts) for row in rows for path, _ in row.files)
     for folders in range(most):
         titles = [row.title_with(folders) for row in rows]
