@@ -15,6 +15,7 @@ from .import_report import Entry
 from .key_rules import Scope
 from .key_walk import leaves, walk
 from .lean_result import Imported, finished, nested
+from .list_items import objects_in
 from .unsupported import no_such_family
 
 __all__ = ["from_ai_toolkit", "is_ai_toolkit"]
@@ -88,8 +89,10 @@ def from_ai_toolkit(
     if scope.get("train.disable_sampling"):
         flat["sample_every"] = 0
     concepts = []
-    for number, item in enumerate(_objects(process.get("datasets"))):
-        entry, concept = _concept(item, number, found)
+    datasets = process.get("datasets")
+    items = objects_in(datasets, f"{place}datasets", entries)
+    for index, (number, item) in enumerate(items):
+        entry, concept = _concept(item, number, index, found)
         entries += entry
         concepts.append(concept)
     result = _completed(nested(flat), concepts)
@@ -135,11 +138,11 @@ def _family(model: Any) -> str:
 
 
 def _concept(
-    item: dict[str, Any], number: int, family: str
+    item: dict[str, Any], number: int, index: int, family: str
 ) -> tuple[list[Entry], dict[str, Any]]:
     place = f"config.process.0.datasets.{number}."
     scope = Scope(item, DATASET_DEFAULTS, family)
-    entries, data = walk(scope, DATASET, prefix=place, target=f"concepts.{number}.")
+    entries, data = walk(scope, DATASET, prefix=place, target=f"concepts.{index}.")
     return [_named(entry) for entry in entries], data
 
 
@@ -195,8 +198,3 @@ def _outside(data: Mapping[str, Any]) -> list[Entry]:
         key = f"config.process.{number}"
         entries.append(Entry(key, value, "ignored", note=note, matters=True))
     return entries
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    items = value if isinstance(value, list) else []
-    return [item for item in items if isinstance(item, dict)]

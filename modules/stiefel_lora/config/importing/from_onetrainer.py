@@ -11,6 +11,7 @@ from .import_report import Entry
 from .key_rules import Rule, Scope, left
 from .key_walk import walk
 from .lean_result import Imported, finished, nested
+from .list_items import objects_in
 from .onetrainer_data import CONCEPT, CONCEPT_DEFAULTS, SAMPLE, SAMPLE_DEFAULTS
 from .onetrainer_rules import DEFAULTS, NONE_COUNTS, ROOT
 from .source_files import near, read_json_value
@@ -87,18 +88,27 @@ def from_onetrainer(
     rules = dict(ROOT)
     if isinstance(source.get("optimizer"), str):
         rules["optimizer"] = ROOT["optimizer.optimizer"]
-    lists = {key: _listed(data, key, folder, rules) for key in _FILES}
+    others: list[Entry] = []
+    lists = {key: _listed(data, key, folder, rules, others) for key in _FILES}
     defaults = {key: value for key, value in DEFAULTS.items() if _fits(key, found)}
     if "optimizer" in rules:
         defaults.pop("optimizer.optimizer")
     scope = Scope(source, defaults, found)
     entries, flat = walk(scope, rules, none_counts=NONE_COUNTS)
+    entries += others
     result = nested(flat)
     if "optimizer" in flat:
         result["optimizer"] = flat["optimizer"]
     concepts = [
-        _item(item, CONCEPT, CONCEPT_DEFAULTS, found, f"concepts.{number}.", entries)
-        for number, item in enumerate(lists["concepts"])
+        _item(
+            item,
+            CONCEPT,
+            CONCEPT_DEFAULTS,
+            found,
+            (f"concepts.{number}.", f"concepts.{index}."),
+            entries,
+        )
+        for index, (number, item) in enumerate(lists["concepts"])
     ]
     sorted_out: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for concept in concepts:
@@ -108,8 +118,15 @@ def from_onetrainer(
         sorted_out[True],
     )
     samples = [
-        _item(item, SAMPLE, SAMPLE_DEFAULTS, found, f"samples.{number}.", entries)
-        for number, item in enumerate(lists["samples"])
+        _item(
+            item,
+            SAMPLE,
+            SAMPLE_DEFAULTS,
+            found,
+            (f"samples.{number}.", f"samples.{index}."),
+            entries,
+        )
+        for index, (number, item) in enumerate(lists["samples"])
     ]
     result["samples"] = [s for s in samples if not s.pop("_left_out", False)]
     names = {new: old for old, new in _RENAMED.items() if old in data}
@@ -136,24 +153,26 @@ def _fits(key: str, family: str) -> bool:
 
 
 def _listed(
-    data: Mapping[str, Any], key: str, folder: Path, rules: dict[str, Rule]
-) -> list[dict[str, Any]]:
+    data: Mapping[str, Any],
+    key: str,
+    folder: Path,
+    rules: dict[str, Rule],
+    entries: list[Entry],
+) -> list[tuple[int, dict[str, Any]]]:
     """Return concepts or samples of the configuration, or of the file that it names."""
     given = data.get(key)
-    if isinstance(given, list) and given:
-        return [item for item in given if isinstance(item, dict)]
+    matters = key == "concepts"
+    if given:
+        return objects_in(given, key, entries, matters=matters)
     name = data.get(_FILES[key])
     if not isinstance(name, str) or not name:
         return []
     path = near(name, folder)
     if path is None:
-        matters = key == "concepts"
         note = "the file does not exist. Put it beside the configuration"
         rules[_FILES[key]] = lambda scope, value: left(note, matters=matters)
         return []
-    found = read_json_value(path)
-    items = found if isinstance(found, list) else []
-    return [item for item in items if isinstance(item, dict)]
+    return objects_in(read_json_value(path), key, entries, matters=matters)
 
 
 def _item(
@@ -161,12 +180,21 @@ def _item(
     rules: Mapping[str, Rule],
     defaults: Mapping[str, Any],
     family: str,
-    place: str,
+    places: tuple[str, str],
     entries: list[Entry],
 ) -> dict[str, Any]:
-    """Walk over a concept or sample, and append its entries."""
+    """Walk over a concept or sample, and append its entries.
+
+    Args:
+        item: concept or sample.
+        rules: rules of its keys.
+        defaults: defaults of OneTrainer.
+        family: family of the base model.
+        places: prefixes of keys in the source and of settings.
+        entries: entries of the report.
+    """
     scope = Scope(item, defaults, family)
-    found, data = walk(scope, rules, prefix=place, target=place)
+    found, data = walk(scope, rules, prefix=places[0], target=places[1])
     entries += found
     return data
 

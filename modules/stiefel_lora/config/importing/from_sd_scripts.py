@@ -14,6 +14,7 @@ from .import_report import Entry
 from .key_rules import Rule, Scope, without_counterpart
 from .key_walk import apply, walk
 from .lean_result import Imported, finished, nested
+from .list_items import objects_in
 from .sample_files import samples_in
 from .sampler_names import sampler_rule
 from .sd_data import (
@@ -156,7 +157,13 @@ def _root(
     options: dict[str, Any], parts: dict[str, Any], family: str
 ) -> tuple[list[Entry], dict[str, Any]]:
     """Walk over options, and over general settings and datasets of a dataset file."""
-    datasets = _objects(parts.get("datasets"))
+    others: list[Entry] = []
+    numbered = objects_in(parts.get("datasets"), "datasets", others)
+    datasets = [dataset for _, dataset in numbered]
+    for key in ("general", "launcher"):
+        if not isinstance(parts.get(key, {}), dict):
+            note = "is not an object with keys"
+            others.append(Entry(key, parts[key], "ignored", note=note, matters=True))
     general = parts.get("general") if isinstance(parts.get("general"), dict) else {}
     shared = {key: value for key, value in options.items() if key in SUBSET}
     own = {key: value for key, value in options.items() if key not in SUBSET}
@@ -181,15 +188,16 @@ def _root(
             for entry in kept
         ]
     kept += _level(shared, family, SUBSET, "", "concepts.*.")
-    kept += _dataset_file((general or {}, own), datasets, base, family)
-    if parts.get("datasets") is not None and not datasets:
-        kept.append(Entry("datasets", parts["datasets"], "ignored", note="is empty"))
+    kept += _dataset_file((general or {}, own), numbered, base, family)
+    if parts.get("datasets") == []:
+        kept.append(Entry("datasets", [], "ignored", note="is empty"))
+    kept += others
     return kept, data
 
 
 def _dataset_file(
     above: tuple[dict[str, Any], dict[str, Any]],
-    datasets: list[dict[str, Any]],
+    datasets: list[tuple[int, dict[str, Any]]],
     base: Any,
     family: str,
 ) -> list[Entry]:
@@ -197,23 +205,23 @@ def _dataset_file(
     general = above[0]
     entries = _both(general, base, family, "general.", "concepts.*.")
     number = 0
-    first = (datasets[0] if datasets else {}, *above)
+    first = (datasets[0][1] if datasets else {}, *above)
     entries = [overridden(entry, general, first) for entry in entries]
-    for index, dataset in enumerate(datasets):
+    for index, dataset in datasets:
         place = f"datasets.{index}."
         own = {key: value for key, value in dataset.items() if key != "subsets"}
         found = _both(own, {**base, **own}, family, place, "concepts.*.")
         levels = (dataset, *above)
-        if index:
+        if dataset is not first[0]:
             found = [same_for_all(entry, levels, first) for entry in found]
             found += unlike_first(place, levels, first)
         entries += found
-        subsets = _objects(dataset.get("subsets"))
-        for inner, subset in enumerate(subsets):
+        subsets = objects_in(dataset.get("subsets"), f"{place}subsets", entries)
+        for inner, subset in subsets:
             prefix = f"{place}subsets.{inner}."
             entries += _level(subset, family, SUBSET, prefix, f"concepts.{number}.")
             number += 1
-        if not subsets and "subsets" in dataset:
+        if dataset.get("subsets") == []:
             note = "contains no folder"
             entries.append(Entry(f"{place}subsets", [], "ignored", note=note))
     return entries
