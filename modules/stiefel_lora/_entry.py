@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,12 +102,17 @@ def load(
 
 
 def hush_libraries() -> None:
-    """Suppress messages of libraries about optional packages.
+    """Suppress messages of libraries about optional packages and about each other.
 
-    Log levels that were set by the user are not changed.
+    Log levels and filters of warnings that were set by the user are not changed.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        # Only libraries read this attribute of models of transformers.
+        warnings.filterwarnings(
+            "ignore", ".*is_gradient_checkpointing.* is deprecated", FutureWarning
+        )
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from helpers.runs import make_images, tiny_config
@@ -200,3 +201,37 @@ def test_a_compiler_is_needed_for_a_model_that_is_not_here(
     monkeypatch.setattr("stiefel_lora.training.backend._has_cpp", lambda: False)
     with pytest.raises(ConfigError, match="compile=true requires a C"):
         estimate_run(tiny_config(Path("nobody/nothing"), tmp_path, compile=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "message"),
+    [
+        ({}, "", "so masked_training has no effect"),
+        ({"alpha_mask": True}, "", "so masked_training has no effect"),
+        (
+            {"masked_prior_preservation_weight": 1.0},
+            "",
+            "so masked_training and masked_prior_preservation_weight have no effect",
+        ),
+        ({}, "mask", None),
+        ({}, "alpha", "so masked_training has no effect"),
+        ({"alpha_mask": True}, "alpha", None),
+    ],
+)
+def test_masks_that_do_not_exist_are_stated(
+    settings: dict[str, Any],
+    change: str,
+    message: str | None,
+    tiny_sdxl: Path,
+    tmp_path: Path,
+) -> None:
+    config = tiny_config(tiny_sdxl, tmp_path, masked_training=True, **settings)
+    first = min(Path(config.concepts[0].path).glob("*.png"))
+    with Image.open(first) as image:
+        if change == "mask":
+            image.convert("L").save(first.with_name(f"{first.stem}-masklabel.png"))
+        elif change == "alpha":
+            image.convert("RGBA").save(first)
+    remarks = [x for x in estimate_run(config).remarks if "No image has a mask" in x]
+    assert len(remarks) == (message is not None)
+    assert message is None or message in remarks[0]

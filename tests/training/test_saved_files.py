@@ -50,6 +50,25 @@ def test_files_are_saved_at_the_interval_and_the_oldest_removed(
     assert removed == [["kept-step-2.safetensors"]]
 
 
+def test_files_of_earlier_settings_are_named_after_a_resume(
+    tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"output_formats": ["kohya", "peft"], "output_dtype": "float32"}
+    chosen |= {"extra_output_dtypes": ["bfloat16"], "run_name": "keep"}
+    first = train(tiny_config(tiny_sdxl, tmp_path, steps=1, **chosen))
+    assert "of an earlier step" not in capsys.readouterr().err
+    chosen |= {"output_formats": ["kohya"], "extra_output_dtypes": ["float16"]}
+    config = tiny_config(tiny_sdxl, tmp_path, steps=2, **chosen)
+    # A file of another name is not of this kind.
+    (first.run_dir / "lora" / "keep_mine.safetensors").touch()
+    train(config, resume=first.run_dir)
+    shown = " ".join(capsys.readouterr().err.split())
+    old = "keep_bfloat16", "keep_peft", "keep_peft_bfloat16"
+    assert ", ".join(f"{name}.safetensors" for name in old) + " in " in shown
+    assert shown.count("of an earlier step") == 1
+    assert "keep_mine" not in shown
+
+
 def test_saved_files_are_those_of_a_run_that_ends_there(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from stiefel_lora import NonFiniteError
+from stiefel_lora._entry import hush_libraries
 from stiefel_lora.runs.commands import take_commands
 from stiefel_lora.runs.events import JsonlSink
 from stiefel_lora.runs.run_folder import create_run_folder, existing_run_folders
@@ -121,3 +124,15 @@ def test_grid_enlarges_small_images_by_whole_numbers(side: int) -> None:
     scale = max(1, -(-160 // side))
     colors = {color: count for count, color in grid.getcolors(1 << 24)}
     assert colors[255, 0, 0] == colors[0, 0, 255] == 2 * (side * scale) ** 2
+
+
+def test_warnings_of_libraries_about_each_other_are_suppressed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        hush_libraries()
+        for text in ("`is_gradient_checkpointing` is deprecated and will", "other"):
+            warnings.warn(text, FutureWarning, stacklevel=1)
+    assert [str(each.message) for each in found] == ["other"]

@@ -15,7 +15,7 @@ from .image_crop import cut_out, to_gray
 from .image_file import open_image
 from .unreadable import UnreadableImage
 
-__all__ = ["read_mask"]
+__all__ = ["has_alpha", "read_mask"]
 
 # Rounding to whole pixels changes the aspect ratio of a small mask slightly.
 _SHAPE_TOLERANCE = 0.02
@@ -56,6 +56,15 @@ def read_mask(
     height, width = size
     small = cut_out(scaled, augmentation).resize((width, height), Image.Resampling.BOX)
     return torch.from_numpy(np.array(small)).float().div(255)[None]
+
+
+def has_alpha(path: Path) -> bool:
+    """Return whether an image has an alpha channel. Only its header is read."""
+    try:
+        with open_image(path) as image:
+            return image.has_transparency_data
+    except UnreadableImage:
+        return False
 
 
 def _alpha_of(image: Image.Image) -> Image.Image:

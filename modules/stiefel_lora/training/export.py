@@ -38,7 +38,7 @@ from ..optim.pairs import Pair
 from ..runs.progress import say
 from ..runs.run_folder import RunFolder
 from .backend import MIXED_PRECISION
-from .kept_files import KeptFiles
+from .kept_files import WITHOUT_AVERAGE, KeptFiles, outdated_files
 from .logging.sinks import MetricSink
 from .state import TrainingState
 
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BEST", "LoraWriter", "lora_weights", "run_notes", "write_lora_files"]
 
-WITHOUT_AVERAGE = "_without_ema"
 BEST = "-best"
 
 
@@ -76,6 +75,7 @@ class LoraWriter:
         self._sink = sink
         self._started = started
         self._kept = KeptFiles(folder, sink, config.keep_saved)
+        self._outdated: set[Path] = set()
 
     @property
     def best_stem(self) -> str:
@@ -128,6 +128,15 @@ class LoraWriter:
         if self._state.average is not None and self._config.save_without_ema:
             with self._state.evaluated():
                 paths += self._write(stem + WITHOUT_AVERAGE, step, {})
+        old = outdated_files(self._folder.lora, stem, paths)
+        names = [path.name for path in old if path not in self._outdated]
+        self._outdated.update(old)
+        if names:
+            say(
+                f"{', '.join(names)} in {self._folder.lora} "
+                f"{'is' if len(names) == 1 else 'are'} of an earlier step: the current "
+                "output settings do not write such files."
+            )
         return paths
 
     def _write(self, stem: str, step: int, extra: Mapping[str, Any]) -> list[Path]:

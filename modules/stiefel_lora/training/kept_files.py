@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from ..runs.progress import say
 from ..runs.run_folder import RunFolder
 from .logging.sinks import MetricSink
 
-__all__ = ["KeptFiles"]
+__all__ = ["WITHOUT_AVERAGE", "KeptFiles", "outdated_files"]
+
+WITHOUT_AVERAGE = "_without_ema"
 
 
 class KeptFiles:
@@ -79,3 +82,19 @@ class KeptFiles:
                 removed.append(path.name)
         if removed:
             self._sink.event("lora_removed", step, {"files": removed})
+
+
+def outdated_files(folder: Path, stem: str, written: Sequence[Path]) -> list[Path]:
+    """Return files of the same LoRA that other settings wrote before a resume.
+
+    Args:
+        folder: folder of the LoRA files.
+        stem: file name without the suffixes of formats and data types.
+        written: files that were written with the current settings.
+    """
+    endings = f"({WITHOUT_AVERAGE})?(_peft)?(_float16|_bfloat16|_float32)?"
+    pattern = re.compile(f"{re.escape(stem)}{endings}")
+    files = folder.glob("*.safetensors")
+    return sorted(
+        path for path in files if pattern.fullmatch(path.stem) and path not in written
+    )

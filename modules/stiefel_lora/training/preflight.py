@@ -31,6 +31,7 @@ from ..data.epoch_length import without_epochs
 from ..data.folder import Scan
 from ..data.folder_report import Decode, sizes_of
 from ..data.long_captions import long_captions
+from ..data.masks import has_alpha
 from ..data.split import scan_all
 from ..data.unreadable import check_some_readable
 from ..families import Family, check_model, open_family
@@ -227,12 +228,35 @@ def cut_captions(found: Preflight) -> list[str]:
     return long_captions(images, limit, count).messages()
 
 
+def _missing_masks(found: Preflight) -> list[str]:
+    """Return a message if masks are used, but no image has one."""
+    config = found.config
+    images = (*found.train.images, *found.validation.images)
+    if not config.masked_training or not images or any(x.mask for x in images):
+        return []
+    if config.alpha_mask and any(has_alpha(image.path) for image in images):
+        return []
+    keys = ["masked_training"]
+    if config.masked_prior_preservation_weight:
+        keys.append("masked_prior_preservation_weight")
+    return [
+        f"No image has a mask, so {' and '.join(keys)} "
+        f"{'has' if len(keys) == 1 else 'have'} no effect. Masks are files beside the "
+        "images, such as cat-masklabel.png for cat.png."
+    ]
+
+
 def report_files(found: Preflight) -> None:
     """Print notes on skipped files and missing captions in the image folders."""
     train = found.train
     if found.length:
         say(found.length)
-    for remark in (*train.remarks, *found.validation.remarks, *cut_captions(found)):
+    for remark in (
+        *train.remarks,
+        *found.validation.remarks,
+        *_missing_masks(found),
+        *cut_captions(found),
+    ):
         say(remark)
     if train.without_caption:
         word = found.config.trigger_word
@@ -300,6 +324,7 @@ def estimate_run(config: TrainConfig, decode: Decode | None = None) -> RunEstima
         *([found.length] if found.length else []),
         *train.remarks,
         *validation_set.remarks,
+        *_missing_masks(found),
         *cut_captions(found),
         *profile_remarks(p.path for p in (*train.images, *validation_set.images)),
     ]
