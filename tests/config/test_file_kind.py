@@ -9,11 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from helpers.runs import make_images
+from stiefel_lora import ConfigError
 from stiefel_lora._commands import app
 from stiefel_lora.config import load_config
+from stiefel_lora.config.importing.sample_files import prompts_of
 from stiefel_lora.config.presets import find_config, find_preset
 
 REQUIRED = "but a config file or the name of a preset is required"
+REQUIRED_TO_IMPORT = "but a config file of another trainer is required"
 KINDS = {
     "images": (f"images is a folder, {REQUIRED}", 'new --images "images"'),
     "run": (f"run is a folder, {REQUIRED}", "such as run/config.json"),
@@ -48,11 +51,36 @@ def test_every_command_names_what_it_got_and_what_to_write(here, verb):
             continue
         if verb == "import" and given in ("cat.txt", "nothing"):
             continue
+        if verb == "import":
+            problem = problem.replace(REQUIRED, REQUIRED_TO_IMPORT)
+            cure = cure if given in ("run", "lora.safetensors") else REQUIRED_TO_IMPORT
         done = CliRunner().invoke(app, [*verb.split(), given])
         assert done.exit_code == 2, (given, done.output)
         (line,) = done.stderr.splitlines()
         assert problem in line
         assert cure in line
+
+
+def test_import_names_no_file_of_this_package(here):
+    (here / "empty.yaml").touch()
+    (here / "other").mkdir()
+    (here / "other" / "train.toml").write_text("network_dim = 4")
+    for given, advice in (
+        ("empty.yaml", ""),
+        ("images", ""),
+        ("cat.png", ""),
+        ("other", " Use a file in it, such as other/train.toml"),
+    ):
+        done = CliRunner().invoke(app, ["import", given])
+        assert done.exit_code == 2
+        assert done.stderr.endswith(f", {REQUIRED_TO_IMPORT}.{advice}\n")
+
+
+@pytest.mark.parametrize("given", ["images", "cat.png", "empty.json", "lora.pt"])
+def test_prompts_of_a_file_that_has_none(here, given):
+    (here / "lora.pt").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="but a file with prompts is required"):
+        prompts_of([], here / given, "sdxl")
 
 
 def test_import_of_a_file_that_does_not_exist(here):

@@ -52,7 +52,13 @@ def import_file(path: str | Path, family: str | None = None) -> Imported:
     if path.suffix.lower() not in _CONFIGS:
         front, options = options_in(source_text(path), str(path))
         return _command(front, options, path.parent, family)
-    if path.suffix.lower() == ".json" and isinstance(read_json_value(path), list):
+    found = read_json_value(path) if path.suffix.lower() == ".json" else None
+    if isinstance(found, list) and not any(isinstance(each, dict) for each in found):
+        what = "an empty list" if not found else "a list without keys"
+        raise ConfigError(
+            f"{path} is {what}, but a config file of {_PROGRAMS['.json']} is required."
+        )
+    if isinstance(found, list):
         raise ConfigError(
             f"{path} contains concepts or samples only. Import the configuration that "
             "names it."

@@ -18,6 +18,7 @@ from .source_files import near, plain_text, read_json_value, read_source, source
 __all__ = ["prompts_of", "samples_in"]
 
 _FILES = (".txt", ".toml", ".json")
+_WANTED = "a file with prompts"
 _KEYS = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
@@ -52,7 +53,7 @@ def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, 
         note = f"the file {text} does not exist. Put it beside the configuration"
         return Entry("sample_prompts", value, "ignored", note=note), {}
     if path is None or path.suffix.lower() == ".txt":
-        whole = source_text(path) if path else text
+        whole = source_text(path, _WANTED) if path else text
         samples, lost = read_prompts(whole, family)
     else:
         samples, lost = _objects(path, family)
@@ -125,9 +126,9 @@ def _prompts_in(path: Path, family: str) -> list[dict[str, Any]]:
 def _objects(path: Path, family: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the samples of a JSON or TOML file, and what is not supported in it."""
     if path.suffix.lower() == ".json":
-        items, shared = read_json_value(path), {}
+        items, shared = read_json_value(path, _WANTED), {}
     else:
-        prompt = read_source(path).get("prompt")
+        prompt = read_source(path, _WANTED).get("prompt")
         shared = dict(prompt) if isinstance(prompt, dict) else {}
         items = shared.pop("subset", [])
     samples: list[dict[str, Any]] = []

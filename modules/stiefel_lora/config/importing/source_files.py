@@ -28,8 +28,15 @@ __all__ = [
 ]
 
 
-def source_text(path: Path) -> str:
+_WANTED = "a config file of another trainer"
+
+
+def source_text(path: Path, wanted: str = _WANTED) -> str:
     """Read a text file.
+
+    Args:
+        path: path of the file.
+        wanted: kind of file, for the message about a folder or an image.
 
     Raises:
         ConfigError: If it does not exist, is empty or not UTF-8.
@@ -39,7 +46,7 @@ def source_text(path: Path) -> str:
     except ConfigError as error:
         other = None
         if path_problem(str(path)) is None:
-            other = other_kind(path, importing=True)
+            other = other_kind(path, wanted=wanted)
         if other is None:
             raise
         raise ConfigError(other) from error
@@ -69,14 +76,14 @@ def plain_text(path: Path) -> str:
     return text
 
 
-def read_source(path: Path) -> dict[str, Any]:
+def read_source(path: Path, wanted: str = _WANTED) -> dict[str, Any]:
     """Read a JSON, TOML or YAML file that contains an object.
 
     Raises:
         ConfigError: If it is not valid. The message has the line.
     """
     kind = path.suffix.lower()
-    text = source_text(path)
+    text = source_text(path, wanted)
     if kind == ".toml":
         data: Any = parse_toml(text, path)
     elif kind in (".yaml", ".yml"):
@@ -89,13 +96,13 @@ def read_source(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_json_value(path: Path) -> Any:
+def read_json_value(path: Path, wanted: str = _WANTED) -> Any:
     """Read any JSON value from a file.
 
     Raises:
         ConfigError: If the file cannot be read, or is not valid JSON.
     """
-    text = source_text(path)
+    text = source_text(path, wanted)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
