@@ -12,7 +12,7 @@ from helpers.runs import make_images
 from stiefel_lora import ConfigError
 from stiefel_lora._commands import app
 from stiefel_lora.config import load_config
-from stiefel_lora.config.importing.sample_files import prompts_of
+from stiefel_lora.config.importing.sample_files import samples_in
 from stiefel_lora.config.presets import find_config, find_preset
 
 REQUIRED = "but a config file or the name of a preset is required"
@@ -76,11 +76,11 @@ def test_import_names_no_file_of_this_package(here):
         assert done.stderr.endswith(f", {REQUIRED_TO_IMPORT}.{advice}\n")
 
 
-@pytest.mark.parametrize("given", ["images", "cat.png", "empty.json", "lora.pt"])
-def test_prompts_of_a_file_that_has_none(here, given):
-    (here / "lora.pt").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match="but a file with prompts is required"):
-        prompts_of([], here / given, "sdxl")
+@pytest.mark.parametrize("given", ["empty.txt", "empty.json", "empty.toml"])
+def test_sample_prompts_of_an_empty_file(here, given):
+    (here / given).touch()
+    with pytest.raises(ConfigError, match="empty, but a file with prompts is required"):
+        samples_in(given, here, "sdxl")
 
 
 def test_import_of_a_file_that_does_not_exist(here):

@@ -147,6 +147,20 @@ def test_the_text_encoders_have_their_own_rates() -> None:
     assert "train_text_encoder" not in _data("--network_train_unet_only")
 
 
+@pytest.mark.parametrize("rates", ["0.5 0.1", "0.5", "1 0.1"])
+def test_rates_that_are_not_possible_are_reported_once(rates: str) -> None:
+    found = _words(
+        f"--optimizer_type Prodigy --learning_rate 1 --text_encoder_lr {rates}"
+    )
+    assert [entry.key for entry in found.report.differences] == ["text_encoder_lr"]
+    assert found.data["train_text_encoder"] is True
+    (entry,) = (e for e in found.report.entries if e.key == "network_train_unet_only")
+    assert dict(entry.sets) == {
+        "train_text_encoder": True,
+        "train_text_encoder_2": True,
+    }
+
+
 def test_the_noise_of_flux_is_that_of_its_script() -> None:
     def flux(text: str) -> dict[str, Any]:
         return import_words(["flux_train_network.py", *text.split()]).data

@@ -125,30 +125,37 @@ def _text_rates(scope: Scope) -> list[float] | None:
 
 
 def _text_encoders(scope: Scope, value: Any) -> Result:
-    """Translate network_train_unet_only, with the rates of text encoders."""
+    """Translate network_train_unet_only. The rates are those of text_encoder_lr."""
     if value or scope.get("cache_text_encoder_outputs"):
         return turned("", {"train_text_encoder": False})
+    parts = [part for part, rate in _rates_of_parts(scope).items() if rate != 0]
+    if not parts:
+        return turned("their learning rate is 0", {"train_text_encoder": False})
+    sets = {f"train_{part}": True for part in parts}
+    return turned("text encoders are trained unless this option is set", sets)
+
+
+def _rates_of_parts(scope: Scope) -> dict[str, float | None]:
+    """Return the learning rate of each text encoder, or None if it is not set."""
     rates = _text_rates(scope)
     parts = ["text_encoder"]
     if scope.family == "sdxl":
         parts.append("text_encoder_2")
-    sets: dict[str, Any] = {}
-    for number, part in enumerate(parts):
-        rate = rates[min(number, len(rates) - 1)] if rates else None
-        if rate != 0:
-            sets[f"train_{part}"] = True
-            if rate is not None and optimizer_of(scope).is_same:
-                sets[f"{part}_learning_rate"] = rate
-    if not sets:
-        return turned("their learning rate is 0", {"train_text_encoder": False})
-    return turned("text encoders are trained unless this option is set", sets)
+    return {
+        part: rates[min(number, len(rates) - 1)] if rates else None
+        for number, part in enumerate(parts)
+    }
 
 
 def _text_rate(scope: Scope, value: Any) -> Result:
     if scope.get("network_train_unet_only"):
         return left("is not used with network_train_unet_only", matters=False)
-    found = _text_encoders(scope, False)
-    rates = {key: inner for key, inner in found.sets.items() if "rate" in key}
+    used = optimizer_of(scope).is_same and not scope.get("cache_text_encoder_outputs")
+    rates = {
+        f"{part}_learning_rate": rate
+        for part, rate in _rates_of_parts(scope).items()
+        if rate and used
+    }
     return Result("taken", rates, "see network_train_unet_only")
 
 
