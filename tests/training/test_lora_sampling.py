@@ -363,6 +363,26 @@ def test_a_lora_of_another_model(
     assert "is a LoRA of sdxl, but model_type is flux" in found.stderr
 
 
+def test_a_base_model_of_another_family_than_the_lora(
+    plain: TrainResult, tiny_flux: Path, tmp_path: Path
+) -> None:
+    found = _sample(
+        _file(plain), "--model", tiny_flux, "--prompt", "a", "-o", tmp_path / "images"
+    )
+    assert found.exit_code == 2
+    shown = " ".join(found.stderr.split())
+    assert shown.startswith(f"{_file(plain)} is a LoRA of sdxl. The base model ")
+
+
+@pytest.mark.parametrize("folder", ["", "lora", "samples"])
+def test_a_folder_of_a_run_names_its_files(folder: str, plain: TrainResult) -> None:
+    found = _sample(plain.run_dir / folder, "--prompt", "a")
+    assert found.exit_code == 2
+    shown = " ".join(found.stderr.split())
+    assert shown.startswith(f"{plain.run_dir / folder} is a folder. Use a")
+    assert (str(_file(plain)) in shown) == (folder != "samples")
+
+
 def test_a_dora_has_one_weight(tiny_sdxl: Path, tmp_path: Path) -> None:
     result = _train(tiny_sdxl, tmp_path, use_dora=True)
     folder = tmp_path / "images"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +103,8 @@ def sample(
     """
     with user_errors():
         named = [parse_part(text) for text in files]
+        for path, _ in named:
+            _check_no_run(path)
         factors = _factors(weights)
         options = {
             "steps": steps,
@@ -124,8 +126,40 @@ def sample(
         rows = [Applied((part,)) for part in named]
         if together:
             rows = [Applied(tuple(named))]
-        for path in sample_loras(settings, rows, factors, folder):
+        with _naming_family(named[0][0], settings, derived=config is None):
+            images = sample_loras(settings, rows, factors, folder)
+        for path in images:
             echo(str(path))
+
+
+def _check_no_run(path: Path) -> None:
+    """Check that a path is no run folder or other folder of several LoRA files."""
+    from .._exceptions import OptionError
+
+    if not os.path.isdir(path) or any(path.glob("adapter_*")):
+        return
+    files = sorted([*path.glob("*.safetensors"), *path.glob("lora/*.safetensors")])
+    names = ", ".join(map(str, files[:5])) + (", ..." if len(files) > 5 else "")
+    instead = f"a LoRA file in it: {names}" if files else "a file"
+    raise OptionError(f"{path} is a folder. Use {instead}.")
+
+
+@contextlib.contextmanager
+def _naming_family(
+    file: Path, settings: TrainConfig, *, derived: bool
+) -> Iterator[None]:
+    """Add the LoRA to an error about another base model, if its family is used."""
+    from .._exceptions import ModelError
+
+    try:
+        yield
+    except ModelError as error:
+        found = str(error)
+        of_family = "model_type" in found or " is not a " in found
+        if not derived or not of_family or str(file) in found:
+            raise
+        text = f"{file} is a LoRA of {settings.model_type}."
+        raise ModelError(f"{text} {error}") from error
 
 
 def _factors(text: str) -> list[float]:
