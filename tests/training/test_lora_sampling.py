@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 from helpers.runs import tiny_config
 from stiefel_lora import OptionError, _commands
 from stiefel_lora.config.importing.sample_files import prompts_of
-from stiefel_lora.families import pipeline_family
+from stiefel_lora.families import pipeline_family, record_of
 from stiefel_lora.families.protocol import SampleRequest
 from stiefel_lora.families.samplers import SAMPLERS
 from stiefel_lora.training import TrainResult
@@ -150,13 +152,14 @@ def test_settings_are_stored_as_forge_reads_them(
 
 def test_values_with_separators_are_quoted() -> None:
     request = SampleRequest({}, None, seed=1, steps=2, guidance=3.0, width=8, height=8)
+    facts = SimpleNamespace(record=record_of("sdxl"))
+    family: Any = SimpleNamespace(own_sampler="euler", facts=facts)
     text = png_parameters(
         "a cat\n Negative prompt: x",
         "Negative prompt: y",
         request,
-        sampler="euler",
+        family=family,
         model='sd xl, v1: "a"',
-        distilled=False,
     )
     lines = text.splitlines()
     # A1111 and Forge start the negative prompt at a line that begins with it.

@@ -232,9 +232,8 @@ def _parameters(
         sample.prompt + tags,
         sample.negative_prompt,
         request,
-        sampler=request.sampler or family.own_sampler,
+        family=family,
         model=Path(config.base_model_name or "").name,
-        distilled=not family.facts.record.negative_prompts,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from .._version import __version__
-from ..families.protocol import SampleRequest
+from ..families.protocol import Family, SampleRequest
 
 __all__ = ["png_parameters"]
 
@@ -33,9 +33,8 @@ def png_parameters(
     negative_prompt: str,
     request: SampleRequest,
     *,
-    sampler: str,
+    family: Family,
     model: str,
-    distilled: bool,
 ) -> str:
     """Return the text for the key ``parameters`` of a PNG.
 
@@ -46,11 +45,13 @@ def png_parameters(
         prompt: prompt, possibly with ``<lora:NAME:WEIGHT>``.
         negative_prompt: negative prompt or "".
         request: other settings of the sample.
-        sampler: name of the sampler.
+        family: family of the base model.
         model: name of the base model.
-        distilled: whether the guidance scale is an input of the model.
     """
+    sampler = request.sampler or family.own_sampler
     name, schedule = _NAMES.get(sampler, (sampler, ""))
+    # The guidance scale of models without a negative prompt is an input of the model.
+    distilled = not family.facts.record.negative_prompts
     scale = f"{request.guidance:g}"
     fields = {
         "Steps": request.steps,

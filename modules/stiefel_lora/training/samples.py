@@ -143,9 +143,8 @@ class Sampler:
             sample.prompt,
             sample.negative_prompt,
             request,
-            sampler=request.sampler or self._family.own_sampler,
+            family=self._family,
             model=self._model_name,
-            distilled=not self._family.facts.record.negative_prompts,
         )
 
     def grid(self, before: int, after: int) -> Path | None:
