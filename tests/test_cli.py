@@ -347,6 +347,7 @@ def test_the_verbs_and_their_options_are_frozen():
             "device",
         ),
         "ui": ("config", "plugins"),
+        "web": ("config", "host", "port", "plugins"),
         "batch": (
             "configs",
             "sweeps",

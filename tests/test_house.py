@@ -45,6 +45,8 @@ FORBIDDEN = {
     "stiefel_lora.runs": (*HEAVY, "stiefel_lora.training"),
     "stiefel_lora.ui": (*HEAVY, "PySide6", "stiefel_lora.training"),
     "stiefel_lora.ui.controllers": (*HEAVY, "PySide6", "stiefel_lora.training"),
+    "stiefel_lora.ui.web": (*HEAVY, "PySide6", "nicegui", "stiefel_lora.training"),
+    "stiefel_lora.ui.web.server": (*HEAVY, "PySide6", "stiefel_lora.training"),
     "stiefel_lora.captioning": (*HEAVY, "onnxruntime", "stiefel_lora.training"),
     "stiefel_lora.jobs": (*HEAVY, "stiefel_lora.training"),
     "stiefel_lora.geometry": (*HEAVY[1:], "pydantic", "stiefel_lora.optim"),

@@ -27,6 +27,7 @@ __all__ = ["Diagnosis", "Part", "diagnose", "gpu_gigabytes"]
 _IMPORTED = {
     "train": ("accelerate", "diffusers", "peft", "transformers", "tensorboard"),
     "ui": ("PySide6.QtWidgets", "pyqtgraph"),
+    "web": ("nicegui",),
     "quant": ("bitsandbytes",),
     "xformers": ("xformers.ops",),
     "optimizers": (

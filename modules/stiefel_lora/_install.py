@@ -19,6 +19,7 @@ DISTRIBUTION = "stiefel-lora"
 EXTRAS = {
     "train": "training and the command line",
     "ui": "graphical interface",
+    "web": "graphical interface in the browser",
     "quant": "8-bit and 4-bit base models, AdamW 8-bit",
     "xformers": "attention by xformers",
     "optimizers": "Prodigy, CAME, Lion, schedule-free and other optimizers",

@@ -30,6 +30,7 @@ from .study import study
 from .tell import tell
 from .training import OptionalValue, train
 from .validate import validate
+from .web import web
 from .window import ui
 
 __all__ = ["app"]
@@ -52,6 +53,7 @@ app.command()(scan)
 app.command()(caption)
 app.command()(sample)
 app.command()(ui)
+app.command()(web)
 app.command()(batch)
 app.command()(study)
 app.add_typer(queue, name="queue")

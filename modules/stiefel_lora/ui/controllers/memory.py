@@ -14,6 +14,8 @@ from ...files.atomic import atomic_write
 
 __all__ = ["Memory", "home"]
 
+_WINDOW = "window.json"
+
 
 def home() -> Path:
     """Return the folder of the GUI state: ``STIEFEL_LORA_UI``, or a default folder."""
@@ -38,10 +40,14 @@ class Memory:
     """Whether the GUI is opened for the first time."""
 
     @classmethod
-    def load(cls) -> Memory:
-        """Load the state. The defaults are used if the file is missing or damaged."""
+    def load(cls, name: str = _WINDOW) -> Memory:
+        """Load the state. The defaults are used if the file is missing or damaged.
+
+        Args:
+            name: name of the file. The window and the browser have their own.
+        """
         try:
-            found = json.loads((home() / "window.json").read_text(encoding="utf-8"))
+            found = json.loads((home() / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return cls()
         fresh = cls()
@@ -51,11 +57,11 @@ class Memory:
                 setattr(fresh, field.name, value)
         return fresh
 
-    def save(self) -> None:
+    def save(self, name: str = _WINDOW) -> None:
         """Save the state. Errors such as a full disk are ignored."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
         with (
             contextlib.suppress(OutputError),
-            atomic_write(home() / "window.json") as part,
+            atomic_write(home() / name) as part,
         ):
             part.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,136 @@
+"""Settings, queue and folders of the server, which all pages and browsers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..._exceptions import StiefelLoraError
+from ...jobs import Job
+from ..controllers.document import Document
+from ..controllers.findings import Findings, examine
+from ..controllers.memory import Memory, home
+from ..controllers.trainings import Trainings
+from .run_book import RunBook
+from .served_images import DatasetRoots
+
+__all__ = ["STATE_FILE", "WebContext", "uploads_folder"]
+
+STATE_FILE = "web.json"
+"""File of the state, beside that of the window."""
+
+
+def uploads_folder() -> Path:
+    """Return the folder in which each uploaded dataset has a folder."""
+    return home() / "uploads"
+
+
+class WebContext:
+    """State of a server. There is one for all browsers.
+
+    Args:
+        datasets: folders whose images may be shown.
+        runs: folders whose subfolders are listed as runs, in addition to the queue.
+        allow_custom_code: whether optimizer classes and plugins can be set.
+
+    Raises:
+        OutputError: If the queue folder is not writable.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Path] = (),
+        runs: Sequence[Path] = (),
+        *,
+        allow_custom_code: bool = False,
+    ) -> None:
+        self.document = Document()
+        self.memory = Memory.load(STATE_FILE)
+        self.trainings = Trainings()
+        self.uploads = uploads_folder()
+        self.images = DatasetRoots([*datasets, self.uploads])
+        self.runs = RunBook(self.trainings, runs)
+        self.allow_custom_code = allow_custom_code
+        self._watchers: list[Callable[[], None]] = []
+        self._findings: Findings | None = None
+        self._unsaved = False
+        self.document.subscribe(self._document_changed)
+
+    def restore(self) -> None:
+        """Restore the settings of the last session."""
+        source = Path(self.memory.source) if self.memory.source else None
+        try:
+            self.document.restore(self.memory.data, source)
+        except StiefelLoraError:
+            # The preset was removed or changed; keep the settings themselves.
+            self.document.restore(self.memory.data, None)
+        self._unsaved = False
+
+    # Settings ------------------------------------------------------------------------
+
+    def findings(self) -> Findings:
+        """Return the errors and warnings of the settings."""
+        if self._findings is None:
+            self._findings = examine(self.document.data)
+        return self._findings
+
+    def changed(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call a function after every change of the settings, by any browser.
+
+        Returns:
+            A function that removes ``callback``.
+        """
+        self._watchers.append(callback)
+
+        def remove() -> None:
+            if callback in self._watchers:
+                self._watchers.remove(callback)
+
+        return remove
+
+    def load_settings(self, path: Path) -> None:
+        """Load a preset or file.
+
+        Raises:
+            StiefelLoraError: If it is invalid.
+        """
+        self.document.load(path)
+
+    def take_settings(self, data: Mapping[str, Any]) -> None:
+        """Start from uploaded settings. Relative paths are relative to the uploads.
+
+        Raises:
+            StiefelLoraError: If they are invalid.
+        """
+        self.document.take_over(dict(data), self.uploads)
+
+    def start(self) -> Job:
+        """Queue a training with the current settings and start it.
+
+        Raises:
+            StiefelLoraError: If the settings are invalid, or the queue is not usable.
+        """
+        source = str(self.document.source or "the browser")
+        return self.trainings.add(self.document.config(), source)
+
+    # State ---------------------------------------------------------------------------
+
+    def remember(self) -> None:
+        """Save the state within a second."""
+        self._unsaved = True
+
+    def save(self) -> None:
+        """Save the state if it has changed."""
+        if not self._unsaved:
+            return
+        self._unsaved = False
+        self.memory.data = self.document.data
+        self.memory.source = str(self.document.source or "")
+        self.memory.save(STATE_FILE)
+
+    def _document_changed(self) -> None:
+        self._findings = None
+        self._unsaved = True
+        for watcher in list(self._watchers):
+            watcher()

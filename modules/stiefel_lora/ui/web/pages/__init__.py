@@ -1,0 +1,23 @@
+"""Pages of the browser interface. Each module registers one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..context import WebContext
+
+__all__ = ["register_all"]
+
+
+def register_all(context: WebContext) -> None:
+    """Register all pages. Called once, before the server is started.
+
+    Args:
+        context: settings, queue and folders of the server.
+    """
+    from nicegui import ui
+
+    @ui.page("/")
+    def index() -> None:
+        ui.label(f"Stiefel LoRA: {len(context.trainings.jobs())} jobs in the queue")
