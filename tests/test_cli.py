@@ -347,7 +347,17 @@ def test_the_verbs_and_their_options_are_frozen():
             "device",
         ),
         "ui": ("config", "plugins"),
-        "web": ("config", "host", "port", "plugins"),
+        "web": (
+            "config",
+            "host",
+            "port",
+            "names",
+            "datasets",
+            "runs",
+            "allow_custom_code",
+            "open_browser",
+            "plugins",
+        ),
         "batch": (
             "configs",
             "sweeps",

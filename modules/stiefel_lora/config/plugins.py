@@ -9,6 +9,7 @@ from typing import Any
 from .._exceptions import ConfigError
 from ..methods import CATALOGUE, find_record, load_plugin
 from ..methods.plugins import find_installed
+from .custom_code import check_custom_code
 from .optimizer import follow_catalogue, optimizer_union
 from .resolved import Settings
 from .schema import TrainConfig
@@ -30,8 +31,9 @@ def load_named_plugins(data: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         SettingsError: If a plugin does not exist, cannot be imported, or does not
-            register a method.
+            register a method, or this process must not run code of configurations.
     """
+    check_custom_code(data)
     named = data.get("plugins", [])
     if not isinstance(named, list) or not all(isinstance(t, str) and t for t in named):
         return data

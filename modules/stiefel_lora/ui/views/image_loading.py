@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 from PySide6.QtGui import QImage
 
-from ...data.buckets import MEGAPIXELS, check_pixels
-from ...data.image_file import open_image
+from ...data.buckets import MEGAPIXELS
+from ...data.preview_image import fitted, preview_image
 from ...data.unreadable import UnreadableImage
 
 __all__ = ["Loaded", "load_crop", "load_image", "scaled_image"]
@@ -35,16 +35,9 @@ def load_image(path: Path, side: int, most: float = MEGAPIXELS) -> Loaded:
         most: maximum number of megapixels. Larger images are not decoded.
     """
     try:
-        with open_image(path) as opened:
-            check_pixels(opened.size, most)
-            opened.draft("RGB", (2 * side, 2 * side))
-            image = ImageOps.exif_transpose(opened).convert("RGBA")
+        return Loaded(scaled_image(preview_image(path, side, most), side))
     except UnreadableImage as error:
         return Loaded(QImage(), str(error))
-    # Decoders raise many kinds of exceptions for damaged files.
-    except Exception as error:
-        return Loaded(QImage(), str(error) or type(error).__name__)
-    return Loaded(scaled_image(image, side))
 
 
 def load_crop(crop: Callable[[], Image.Image], side: int) -> Loaded:
@@ -62,9 +55,7 @@ def load_crop(crop: Callable[[], Image.Image], side: int) -> Loaded:
 
 def scaled_image(image: Image.Image, side: int) -> QImage:
     """Convert an image for display, scaled to fit into a square."""
-    scale = min(side / image.width, side / image.height)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    image = image.convert("RGBA").resize(size, Image.Resampling.BILINEAR)
+    image = fitted(image.convert("RGBA"), side)
     data = image.tobytes()
     width, height = image.size
     kind = QImage.Format.Format_RGBA8888

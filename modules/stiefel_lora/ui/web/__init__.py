@@ -6,6 +6,6 @@ continue if the server ends.
 
 from __future__ import annotations
 
-from .launching import serve
+from .launching import ServerOptions, serve
 
-__all__ = ["serve"]
+__all__ = ["ServerOptions", "serve"]

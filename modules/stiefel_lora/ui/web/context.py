@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..._exceptions import StiefelLoraError
+from ..._exceptions import ConfigError, StiefelLoraError
+from ...config import SettingsError, Violation
+from ...config.custom_code import check_custom_code
+from ...config.presets import list_presets
 from ...jobs import Job
+from ...runs.run_folder import RunFolder
 from ..controllers.document import Document
 from ..controllers.findings import Findings, examine
+from ..controllers.library import entries
 from ..controllers.memory import Memory, home
 from ..controllers.trainings import Trainings
 from .run_book import RunBook
@@ -90,19 +95,29 @@ class WebContext:
         return remove
 
     def load_settings(self, path: Path) -> None:
-        """Load a preset or file.
+        """Load a preset, or the settings of a run.
 
         Raises:
-            StiefelLoraError: If it is invalid.
+            StiefelLoraError: If the file is neither, or is invalid.
         """
+        known = {entry.path for entry in entries()}
+        known |= {RunFolder(folder).config_file for folder in self.runs.folders()}
+        if path not in known:
+            # The message about another file would contain parts of it.
+            raise ConfigError(f"{path.name} is not a preset. Choose one of the list.")
         self.document.load(path)
 
     def take_settings(self, data: Mapping[str, Any]) -> None:
         """Start from uploaded settings. Relative paths are relative to the uploads.
 
         Raises:
-            StiefelLoraError: If they are invalid.
+            StiefelLoraError: If they are invalid, or extend a file.
         """
+        base = data.get("extends")
+        if base is not None and base not in [preset.name for preset in list_presets()]:
+            raise SettingsError(
+                [Violation("extends", "must be the name of a preset", "Remove it")]
+            )
         self.document.take_over(dict(data), self.uploads)
 
     def start(self) -> Job:
@@ -112,7 +127,10 @@ class WebContext:
             StiefelLoraError: If the settings are invalid, or the queue is not usable.
         """
         source = str(self.document.source or "the browser")
-        return self.trainings.add(self.document.config(), source)
+        config = self.document.config()
+        # Once more: whatever the pages allow, this is where a process is started.
+        check_custom_code(config.model_dump(mode="json", by_alias=True))
+        return self.trainings.add(config, source)
 
     # State ---------------------------------------------------------------------------
 
