@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ TOKEN_VARIABLE = "STIEFEL_LORA_WEB_TOKEN"
 
 _FEWEST_CHARACTERS = 16
 _LOOPBACK_NAMES = ("localhost",)
+# Name or address, and port.
+_HOST = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _checked_name(name: str) -> str:
 
 def _host_name(header: str) -> str | None:
     """Return the name in a header Host, without port, or None if it is invalid."""
-    if not header or any(sign in header for sign in "/\\@?#, \t\r\n%"):
+    if not _HOST.fullmatch(header):
         return None
     try:
         parts = urlsplit(f"//{header}")

@@ -65,16 +65,17 @@ def served_file(root: Path, place: str) -> Path:
         Refusal: If there is no such file, or a part of its path is a link.
     """
     path = root
-    for name in place.split("/"):
-        path = path / _check_name(name)
-        # Each part: a link to a folder elsewhere is as bad as one to a file.
-        if path.is_symlink() or _is_junction(path):
-            raise Refusal(403, "Links to other files are not served.")
     try:
-        found = path.stat()
+        for name in place.split("/"):
+            path = path / _check_name(name)
+            # Each part: a link to a folder elsewhere is as bad as one to a file.
+            if path.is_symlink() or _is_junction(path):
+                raise Refusal(403, "Links to other files are not served.")
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    # Also names that are too long.
     except (OSError, ValueError):
-        raise Refusal(404, "There is no such file.") from None
-    if not stat.S_ISREG(found.st_mode):
+        is_file = False
+    if not is_file:
         raise Refusal(404, "There is no such file.")
     if not path.resolve().is_relative_to(root.resolve()):
         raise Refusal(403, "Files outside of the folder are not served.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import webbrowser
@@ -104,11 +105,15 @@ def run(
             webbrowser.open(f"http://{options.host}:{options.port}/{token}")
 
     nicegui_app.on_startup(announce)
+    # It logs addresses that do not exist, which can contain the token.
+    logging.getLogger("nicegui").setLevel(logging.ERROR)
     settings = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Its limit of the length of headers; the faster httptools has none.
+        http="h11",
         ws="wsproto",
         ws_max_size=_MESSAGE_BYTES,
         # A browser that is left open must not keep the server from ending.
