@@ -369,7 +369,7 @@ def test_the_dialog_edits_the_chosen_images_only(open_data, tmp_path):
     assert not dialog.form.isRowVisible(dialog.old)
 
 
-def test_tags_are_counted_searched_renamed_and_removed(open_data, tmp_path):
+def test_tags_are_counted_searched_renamed_and_removed(open_data, tmp_path, qtbot):
     folder = make_images(tmp_path / "p", count=3)
     for number, text in enumerate(("cat, red", "cat, blue", "dog, red, red")):
         (folder / f"0{number}.txt").write_text(text)
@@ -390,9 +390,14 @@ def test_tags_are_counted_searched_renamed_and_removed(open_data, tmp_path):
     page.table.selectRow(0)
     page.buttons["Remove"].click()
     assert texts(folder) == ["cat", "cat, blue", "dog"]
+    # The folder is read in a thread; until then, no edit begins from replaced captions.
+    assert not page.isEnabled() and not data.tools.edit.isEnabled()
+    qtbot.waitUntil(page.isEnabled)
+    assert data.tools.edit.isEnabled()
     page.search.clear()
     assert rows() == [("cat", "2"), ("blue", "1"), ("dog", "1")]
     page.renamed.emit("dog", "hound")
+    qtbot.waitUntil(page.isEnabled)
     assert rows()[2] == ("hound", "1")
     page.table.selectRow(1)
     page.buttons["Show images"].click()

@@ -277,8 +277,7 @@ class DataTab(QSplitter):
             self.model.forget(path)
         if self._shown in changed:
             self.editor.load_preview()
-        if shelf.captions != before.captions or shelf.message != before.message:
-            self._list_images()
+        self._list_images()
         if self._shown is not None:
             self.editor.look_again(shelf.captions.get(self._shown, ""))
             self._show_training()
@@ -314,6 +313,7 @@ class DataTab(QSplitter):
         concept, shelf = self._concept(), self._shelf
         delimiter = concept.tag_delimiter if concept else ","
         self.tags.show_captions(shelf.captions.values(), delimiter, bool(shelf.locked))
+        self.tags.setEnabled(True)
 
     def _select(self, path: Path | None) -> None:
         """Select an image, or the first one if it is not shown."""
@@ -392,11 +392,10 @@ class DataTab(QSplitter):
 
     def _edited(self, text: str) -> None:
         """Show captions that were edited together."""
-        concept = self._concept()
-        if concept is not None:
-            self._refreshed(concept, (open_shelf(concept), places_of(self._concepts)))
-        self._survey_timer.start()
-        self.tools.allow(bool(self._shelf.captions) and not self._shelf.locked)
+        # The next edit must not begin from captions that were replaced by this one.
+        self.tools.allow(False)
+        self.tags.setEnabled(False)
+        self._refresh()
         self.say(text)
 
     def _show_tag(self, tag: str) -> None:
