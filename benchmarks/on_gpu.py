@@ -8,7 +8,8 @@ both models at full size with random weights (FLUX in 4 bits, too), and the quic
 
 What does not fit into the memory is skipped with a line. On a CPU the same code runs on
 a few layers, which tests the script and measures nothing. The columns headed "computed"
-follow from counted operations and the published figures of ``--gpu`` (roofline.py).
+follow from counted operations and the published figures of ``--gpu`` (roofline.py),
+which is selected by the name of the device if it is not given.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import platform
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,16 @@ from typing import Any
 
 import torch
 from layer_shapes import SHAPES, make_pairs
-from optimizer_step import BASELINE, Step, copied, named, open_rows, seconds
+from optimizer_step import (
+    BASELINE,
+    Step,
+    add_rows,
+    copied,
+    named,
+    open_rows,
+    seconds,
+    usable_device,
+)
 from roofline import GPUS, computed
 from step_cost import as_on_gpu, step_cost
 
@@ -40,7 +51,14 @@ from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.runs.events import current_events
 
 NOT_MEASURED = "not measured"
-TABLES = ("prices", "methods", "steps", "quickstart")
+TABLES = {
+    "prices": "One optimizer step. Operations, bytes and state are counted:",
+    "methods": "Small layers: largest relative difference to the factors of the CPU "
+    "after six steps, and whether a resumed optimizer continues exactly:",
+    "steps": "Training steps of whole models with random weights:",
+    "quickstart": "The training of the quickstart:",
+}
+"""Captions of the tables."""
 PRESET = "demo_stiefel_lora"
 DEMO_IMAGES = (
     Path(__file__).resolve().parents[1] / "modules/stiefel_lora/demo/pictures/train"
@@ -53,17 +71,29 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     found = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=found)
+    parser.add_argument("--device", type=usable_device, default=found)
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=[*SHAPES])
     parser.add_argument("--rank", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--every", type=int, help="one layer in so many; on a CPU 100")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
-    parser.add_argument("--gpu", choices=list(GPUS), default="RTX 4090")
+    add_rows(parser)
+    parser.add_argument(
+        "--gpu",
+        choices=list(GPUS),
+        help="whose published figures the computed columns use (others can be added in "
+        "benchmarks/roofline.py)",
+    )
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    record = {"machine": machine(device), "prices": [], "methods": check_all(arguments)}
+    complete(arguments, device)
+    if device.type != "cuda":
+        print(f"Note: {no_gpu(arguments)}", file=sys.stderr)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    given = {key: str(value) for key, value in vars(arguments).items()}
+    record: Row = {"machine": machine(device), "arguments": given, "prices": []}
+    record["note"] = "" if device.type == "cuda" else no_gpu(arguments)
+    record["methods"] = check_all(arguments)
     for model in arguments.model:
         for rank in arguments.rank:
             try:
@@ -73,11 +103,30 @@ def main() -> None:
                 print(f"{model}, rank {rank}: skipped, the memory of the GPU is full")
     record["steps"] = model_steps(arguments, device)
     record["quickstart"] = quickstart(device)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     (arguments.output / "on_gpu.json").write_text(text, "utf-8")
     (arguments.output / "on_gpu.md").write_text(markdown(record), "utf-8")
     print(markdown(record))
+
+
+def complete(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Set what was not given by the device."""
+    gpu = device.type == "cuda"
+    arguments.every = arguments.every or (1 if gpu else 100)
+    if arguments.gpu is None:
+        name = torch.cuda.get_device_name(device) if gpu else ""
+        known = [one for one in GPUS if one in name]
+        arguments.gpu = known[0] if known else "RTX 4090"
+
+
+def no_gpu(arguments: argparse.Namespace) -> str:
+    """State that nothing was measured, and why."""
+    return (
+        f"no GPU was used (device {arguments.device}, torch {torch.__version__}). The "
+        f"script was only tested, on one layer in {arguments.every} and on the models "
+        "of the demo, and no cell is a result for full-size models. With an NVIDIA "
+        "GPU, install the CUDA build of torch."
+    )
 
 
 def machine(device: torch.device) -> Row:
@@ -96,8 +145,7 @@ def prices(
     arguments: argparse.Namespace, model: str, rank: int, device: torch.device
 ) -> list[Row]:
     """One row a method, all measured in turn."""
-    gpu, named_gpu = device.type == "cuda", GPUS[arguments.gpu]
-    every = arguments.every or (1 if gpu else 100)
+    gpu, named_gpu, every = device.type == "cuda", GPUS[arguments.gpu], arguments.every
     rows = open_rows(make_pairs(model, rank, device, every=every), arguments.rows)
     times: dict[str, list[float]] = {name: [] for name in rows}
     for repeat in range(arguments.repeats + 1):
@@ -123,7 +171,8 @@ def prices(
         row["synchronizes"] = synchronizes(step) if gpu else NOT_MEASURED
         row |= {"state MB": state() / 1e6, "operations": cost.operations}
         row["bytes MB"] = expected.bytes / 1e6
-        row["computed ms"] = 1e3 * expected.seconds
+        # Of a few layers, launches are nearly the whole time, which is true of no GPU.
+        row["computed ms"] = 1e3 * expected.seconds if every == 1 else "not all layers"
         found.append(row)
     return found
 
@@ -175,7 +224,10 @@ def model_steps(arguments: argparse.Namespace, device: torch.device) -> list[Row
                 if gpu:
                     torch.cuda.empty_cache()
             times = ("step ms", "optimizer ms", "optimizer share", "peak GB")
-            found.append(row if gpu else row | dict.fromkeys(times, NOT_MEASURED))
+            if not gpu:
+                row |= dict.fromkeys(times, NOT_MEASURED)
+                row["model"] = f"{model}, the demo's"
+            found.append(row)
     return found
 
 
@@ -252,8 +304,9 @@ def check_all(arguments: argparse.Namespace) -> list[Row]:
             print(f"{name}: skipped ({error})")
             continue
         gaps = [relative(one, other) for one, other in zip(here, there, strict=True)]
+        gap = max(gaps) if arguments.device != "cpu" else NOT_MEASURED
         same = all(torch.equal(a, b) for a, b in zip(here, resumed, strict=True))
-        found.append({"method": name, "gap to the CPU": max(gaps), "resume": same})
+        found.append({"method": name, "gap to the CPU": gap, "resume": same})
     return found
 
 
@@ -285,8 +338,13 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
 def markdown(record: Row) -> str:
     """Tables for the documentation."""
     about = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v)
+    about += f"; one layer in {record['arguments']['every']}"
     parts = [f"Measured on: {about}. Columns headed computed are not measured."]
-    parts += [table(record[key]) for key in TABLES]
+    if record["note"]:
+        parts = [f"**Nothing was measured**: {record['note']}", f"Machine: {about}."]
+    for key, caption in TABLES.items():
+        if record[key]:
+            parts += [caption, table(record[key])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

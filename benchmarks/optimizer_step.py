@@ -59,8 +59,12 @@ class OpenRow(NamedTuple):
 BASELINE, FLOOR = "torch AdamW fused", "floor of stiefel_lora"
 FACTORS = "stiefel_lora factors"
 
+FOREACH, ADV_OPTM, AS_IT = "torch AdamW foreach", "adv_optm", "stiefel_lora as adv_optm"
+ROWS = (BASELINE, FOREACH, ADV_OPTM, AS_IT, *CATALOGUE, FACTORS, FLOOR)
+"""Names for ``--rows``."""
+
 # These launch kernels for each layer, so counts of a tenth are not those of all.
-BY_LAYER = ("torch AdamW foreach", "adv_optm", "adamw_8bit")
+BY_LAYER = (FOREACH, ADV_OPTM, "adamw_8bit")
 
 # Products of an (out, r) or (in, r) matrix with an r x r or its own transpose in one
 # step of the defaults. B: projections of momentum and of Nesterov's vector (2 each),
@@ -93,11 +97,40 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, nargs="+", default=[16, 64])
     parser.add_argument("--every", type=int, default=1, help="one layer in so many")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rows", nargs="+", help="names of rows, in place of all")
+    parser.add_argument("--device", type=usable_device, default="cpu")
+    add_rows(parser)
     parser.add_argument("--computed", choices=list(GPUS), help="a GPU, for a table")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     return parser.parse_args()
+
+
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Add ``--rows``."""
+    names = ", ".join(ROWS)
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=ROWS,
+        metavar="ROW",
+        help=f"rows in place of all of {names}",
+    )
+
+
+def usable_device(name: str) -> str:
+    """Name of a device that this build of torch can use.
+
+    Raises:
+        argparse.ArgumentTypeError: if it cannot.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(
+            f"{name} cannot be used by torch {torch.__version__}: {reason}. Install "
+            "the build of torch for your GPU, or write --device cpu."
+        ) from None
+    return name
 
 
 def report(
@@ -126,8 +159,9 @@ def report(
     for top, bottom in (
         (FACTORS, FLOOR),
         ("stiefel_lora", FACTORS),
-        ("adv_optm", FACTORS),
-        ("adv_optm", "stiefel_lora as adv_optm"),
+        (FACTORS, ADV_OPTM),
+        (AS_IT, ADV_OPTM),
+        ("stiefel_lora", ADV_OPTM),
     ):
         if top in middle and bottom in middle:
             print(f"{top} / {bottom} = {middle[top] / middle[bottom]:.2f}")
@@ -210,11 +244,9 @@ def open_rows(pairs: list[Pair], wanted: Sequence[str] | None) -> dict[str, Open
     """Open the rows by name, each with factors and gradients of its own."""
     makers: dict[str, Callable[[list[Pair]], torch.optim.Optimizer]] = {
         BASELINE: lambda own: torch.optim.AdamW(factors(own), lr=1e-4, fused=True),
-        "torch AdamW foreach": lambda own: torch.optim.AdamW(
-            factors(own), lr=1e-4, foreach=True
-        ),
-        "adv_optm": adv_optm,
-        "stiefel_lora as adv_optm": lambda own: create_optimizer(
+        FOREACH: lambda own: torch.optim.AdamW(factors(own), lr=1e-4, foreach=True),
+        ADV_OPTM: adv_optm,
+        AS_IT: lambda own: create_optimizer(
             "stiefel_lora", named(own), lr=1e-4, **AS_ADV_OPTM
         ),
     }

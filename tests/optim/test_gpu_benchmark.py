@@ -24,17 +24,17 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
     record = json.loads((tmp_path / "on_gpu.json").read_text("utf-8"))
     assert [row["method"] for row in record["methods"]] == ["stiefel_lora", "lora_rite"]
     assert all(row["resume"] for row in record["methods"])
-    assert all(row["gap to the CPU"] == 0 for row in record["methods"])
+    assert all(row["gap to the CPU"] == "not measured" for row in record["methods"])
     prices = record["prices"]
     assert {row["rank"] for row in prices} == {2, 4}
     assert {row["method"] for row in prices} == set(ROWS)
     # A CPU is no GPU: nothing of it may look like a measurement.
     for key in ("ms", "times AdamW", "graph ms", "kernels", "synchronizes"):
         assert {row[key] for row in prices} == {"not measured"}
-    assert all(row["computed ms"] > 0 for row in prices)
+    assert {row["computed ms"] for row in prices} == {"not all layers"}
     (step,) = record["steps"]
     assert (step["model"], step["method"], step["finite"]) == (
-        *("sdxl", "stiefel_lora"),
+        *("sdxl, the demo's", "stiefel_lora"),
         True,
     )
     assert step["step ms"] == step["peak GB"] == "not measured"
@@ -44,8 +44,31 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
     assert run["steps"] == 2
     cells = (run[key] for key in ("seconds", "loss before", "loss after"))
     assert set(cells) == {"not measured"}
+    assert "no GPU was used" in record["note"]
     table = (tmp_path / "on_gpu.md").read_text("utf-8")
-    assert table.count("\n| sdxl |") == len(prices) + 1
+    assert table.startswith("**Nothing was measured**: no GPU was used (device cpu")
+    assert table.count("\n| sdxl |") == len(prices)
+
+
+@pytest.mark.parametrize("script", ["on_gpu.py", "optimizer_step.py"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "adam"], "argument --rows: invalid choice: 'adam' (choose from"),
+        pytest.param(
+            ["--device", "cuda"],
+            "argument --device: cuda cannot be used by torch",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU"),
+        ),
+        (["--device", "gpu"], "argument --device: gpu cannot be used by torch"),
+    ],
+)
+def test_wrong_options_are_one_message(script, options, message):
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *options]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
 
 
 def test_the_computed_time_is_that_of_the_longest_bound(monkeypatch):
