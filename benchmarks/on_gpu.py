@@ -37,7 +37,9 @@ from optimizer_step import (
     add_rows,
     copied,
     named,
+    new_file,
     open_rows,
+    positive,
     seconds,
     usable_device,
 )
@@ -50,6 +52,7 @@ from stiefel_lora._exceptions import InputError, TrainingError
 from stiefel_lora.methods import CATALOGUE
 from stiefel_lora.runs.events import current_events
 
+FILES = ("on_gpu.json", "on_gpu.md")
 NOT_MEASURED = "not measured"
 TABLES = {
     "prices": "One optimizer step. Operations, bytes and state are counted:",
@@ -72,11 +75,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     found = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=usable_device, default=found)
-    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--output", type=new_folder, default="results")
     parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=[*SHAPES])
-    parser.add_argument("--rank", type=int, nargs="+", default=[16, 64, 128])
-    parser.add_argument("--every", type=int, help="one layer in so many; on a CPU 100")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rank", type=positive, nargs="+", default=[16, 64, 128])
+    parser.add_argument(
+        "--every", type=positive, help="one layer in so many; on a CPU 100"
+    )
+    parser.add_argument("--repeats", type=positive, default=5)
     add_rows(parser)
     parser.add_argument(
         "--gpu",
@@ -89,11 +94,10 @@ def main() -> None:
     complete(arguments, device)
     if device.type != "cuda":
         print(f"Note: {no_gpu(arguments)}", file=sys.stderr)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     given = {key: str(value) for key, value in vars(arguments).items()}
     record: Row = {"machine": machine(device), "arguments": given, "prices": []}
     record["note"] = "" if device.type == "cuda" else no_gpu(arguments)
-    record["methods"] = check_all(arguments)
+    record |= {"methods": check_all(arguments), "steps": [], "quickstart": []}
     for model in arguments.model:
         for rank in arguments.rank:
             try:
@@ -101,12 +105,28 @@ def main() -> None:
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 print(f"{model}, rank {rank}: skipped, the memory of the GPU is full")
+            # What was measured is kept if anything later fails or is stopped.
+            write(record, arguments.output)
     record["steps"] = model_steps(arguments, device)
+    write(record, arguments.output)
     record["quickstart"] = quickstart(device)
-    text = json.dumps(record, indent=1)
-    (arguments.output / "on_gpu.json").write_text(text, "utf-8")
-    (arguments.output / "on_gpu.md").write_text(markdown(record), "utf-8")
+    write(record, arguments.output)
     print(markdown(record))
+
+
+def new_folder(text: str) -> Path:
+    """Folder whose two files can be written, checked before anything is measured."""
+    for name in FILES:
+        new_file(str(Path(text) / name))
+    return Path(text)
+
+
+def write(record: Row, folder: Path) -> None:
+    """Write both files."""
+    for name, content in zip(
+        FILES, (json.dumps(record, indent=1), markdown(record)), strict=True
+    ):
+        (folder / name).write_text(content, "utf-8")
 
 
 def complete(arguments: argparse.Namespace, device: torch.device) -> None:

@@ -94,13 +94,15 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=list(SHAPES), default="sdxl")
-    parser.add_argument("--rank", type=int, nargs="+", default=[16, 64])
-    parser.add_argument("--every", type=int, default=1, help="one layer in so many")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--rank", type=positive, nargs="+", default=[16, 64])
+    parser.add_argument(
+        "--every", type=positive, default=1, help="one layer in so many"
+    )
+    parser.add_argument("--repeats", type=positive, default=7)
     parser.add_argument("--device", type=usable_device, default="cpu")
     add_rows(parser)
     parser.add_argument("--computed", choices=list(GPUS), help="a GPU, for a table")
-    parser.add_argument("--json", type=Path, help="file for all numbers")
+    parser.add_argument("--json", type=new_file, help="file for all numbers")
     return parser.parse_args()
 
 
@@ -114,6 +116,34 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         metavar="ROW",
         help=f"rows in place of all of {names}",
     )
+
+
+def positive(text: str) -> int:
+    """Integer from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be an integer from 1.")
+    return int(text)
+
+
+def new_file(text: str) -> Path:
+    """Path of a file that can be written, checked before anything is measured.
+
+    Raises:
+        argparse.ArgumentTypeError: if it cannot be written.
+    """
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be written ({error.strerror}). Give another file."
+        ) from None
+    return path
 
 
 def usable_device(name: str) -> str:

@@ -61,6 +61,9 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU"),
         ),
         (["--device", "gpu"], "argument --device: gpu cannot be used by torch"),
+        (["--rank", "0"], "argument --rank: '0' must be an integer from 1."),
+        (["--every", "-5"], "argument --every: '-5' must be an integer from 1."),
+        (["--repeats", "few"], "argument --repeats: 'few' must be an integer from 1."),
     ],
 )
 def test_wrong_options_are_one_message(script, options, message):
@@ -127,3 +130,16 @@ def test_step_counters_cost_no_launch_and_no_wait(name, monkeypatch):
     assert step_cost(lambda: float(number + 1), row.counters()).waits == 1
     found = step_cost(lambda: float(number + 1), [number])
     assert (found.waits, found.operations) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "option"), [("on_gpu.py", "--output"), ("optimizer_step.py", "--json")]
+)
+def test_a_target_that_cannot_be_written_is_found_first(tmp_path, script, option):
+    (tmp_path / "file").touch()
+    target = str(tmp_path / "file" / "inside")
+    command = [sys.executable, str(ROOT / "benchmarks" / script), option, target]
+    found = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "cannot be written" in found.stderr
+    assert not found.stdout

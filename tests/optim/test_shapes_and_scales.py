@@ -1,4 +1,4 @@
-"""Every method on random shapes, with gradients from 1e-6 to 1e6."""
+"""Every method on random shapes, with gradients from 1e-6 to 1e6, and near zero."""
 
 from __future__ import annotations
 
@@ -49,4 +49,36 @@ def test_steps_are_finite_and_stay_where_they_belong(name, layer, exponent, seed
     end = (up @ down).detach()
     assert float((slope * (end - start)).sum()) < 0
     if getattr(getattr(optimizer, "rule", None), "orthonormal_up", False):
+        assert orthogonality_error(up.detach()) < 1e-5
+
+
+@every_method
+@settings(max_examples=25)
+@given(st.floats(-24, 0), st.floats(-24, 0), st.floats(-12, 0), st.integers(0, 2**31))
+def test_factors_next_to_zero_stay_finite(name, up_size, down_size, size, seed):
+    # Squares of such factors underflow in float32, and inverses of them overflow.
+    (down, up), slope = factors(12, 9, 4, seed)
+    down.data *= 10**down_size
+    up.data *= 10**up_size
+    named = [("layer.lora_A.weight", down), ("layer.lora_B.weight", up)]
+    optimizer = make(name, named, **OPTIONS.get(name, {}))
+    for _ in range(4):
+        optimizer.zero_grad()
+        (10**size * (slope * (up @ down)).sum()).backward()
+        optimizer.step()
+    assert down.isfinite().all()
+    assert up.isfinite().all()
+
+
+@settings(max_examples=25)
+@given(st.floats(-4, 6), st.integers(0, 2**31), st.sampled_from([0.0, 0.9]))
+def test_stella_with_sgd_stays_orthonormal_after_any_step(exponent, seed, beta1):
+    (down, up), slope = factors(24, 18, 6, seed)
+    named = [("layer.lora_A.weight", down), ("layer.lora_B.weight", up)]
+    optimizer = make("stella", named, base_rule="sgd", beta1=beta1)
+    for step in range(8):
+        factor = 10**exponent if step == 1 else 1e-3
+        move = factor * slope[:, :2] @ slope[:2]
+        up.grad, down.grad = move @ down.detach().mT, up.detach().mT @ move
+        optimizer.step()
         assert orthogonality_error(up.detach()) < 1e-5

@@ -28,7 +28,16 @@ from torch import Tensor
 
 from ..geometry import inverse_cholesky, trace
 
-__all__ = ["SHARE", "Frames", "framed", "frames", "kept", "over", "unit"]
+__all__ = [
+    "SHARE",
+    "Frames",
+    "framed",
+    "frames",
+    "kept",
+    "negligible",
+    "over",
+    "unit",
+]
 
 SHARE = {torch.float32: 2e-6, torch.float64: 1e-14}
 """Fraction of the trace below which entries of a Gram matrix are rounding errors."""
@@ -69,6 +78,8 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
     count, share = len(up), SHARE[up.dtype]
     # B's gradients are divided by A's frame, so A's Gram matrix comes first.
     grams, sizes = unit(torch.cat([down, up]))
+    there = sizes > negligible(sizes.dtype)
+    grams, sizes = torch.where(there, grams, 0.0), torch.where(there, sizes, 0.0)
     down_size, up_size = sizes.split(count)
     inner = inverse_cholesky(grams, torch.full_like(sizes, share))
     inverse = inner.mT @ inner
@@ -81,6 +92,14 @@ def frames(up: Tensor, down: Tensor, step: Tensor) -> Frames:
     shift = share * trace(damped).clamp_min(1.0)
     over_up, over_down = inverse_cholesky(damped, shift).split(count)
     return Frames(over_up, over_down, up_size, down_size)
+
+
+def negligible(dtype: torch.dtype) -> float:
+    """Return the squared norm up to which a factor counts as 0 (norm 1e-10 in float32).
+
+    Squares of its Gram matrix underflow, and their inverses overflow.
+    """
+    return torch.finfo(dtype).tiny ** 0.55
 
 
 def framed(frame: Tensor, gram: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import cross_gram, spectral_norm, symmetric, thin_svd, trace
+from ._gram_frames import negligible
 from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import (
@@ -291,7 +292,8 @@ def _unmagnify(up: Core, down: Core, numbers: Mapping[str, Tensor]) -> None:
     """
     sizes = torch.cat([up["size"], down["size"]])
     values, vectors = torch.linalg.eigh(sizes)
-    least = _RCOND**2 * values[..., -1:].clamp_min(torch.finfo(values.dtype).tiny)
+    least = _RCOND**2 * values[..., -1:]
+    least = least.clamp_min(negligible(numbers["eps"].dtype))
     there = values > least
     inverse = torch.where(there, torch.where(there, values, 1.0).rsqrt(), 0.0)
     up["frame"], down["frame"] = (vectors * inverse.unsqueeze(-2)).mT.chunk(2)

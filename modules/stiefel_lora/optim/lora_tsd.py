@@ -67,6 +67,8 @@ __all__ = ["LoRATSD"]
 # Maximum change of a direction of a factor per step, in any basis, relative to its
 # length.
 _GROWTH = 0.5
+# Beyond this ratio of step and product, nothing is left of a move.
+_MOST = 1e12
 
 
 class TsdFactor(AlikeFactor):
@@ -127,9 +129,8 @@ def solve(
         core = _project(core @ joint_polar_core(core.mT @ core), left, right)
     length = _norm(core)
     eta = lr * over(numbers["trust_region"], lr * length).clamp_max(1.0)
-    shares = _shares(
-        tight, eta / _GROWTH * over(torch.ones_like(lr), sizes[0] * sizes[1])
-    )
+    ratio = eta / _GROWTH * over(torch.ones_like(lr), sizes[0] * sizes[1])
+    shares = _shares(tight, ratio.clamp_max(_MOST))
     above, below = core.split(rank, -2)
     outer, inner = shares[0] @ tight.over_up, shares[1] @ tight.over_down
     # B moves the columns of V, that is both blocks on the left. What remains for A is
@@ -247,10 +248,14 @@ def _coefficients(
 
 def _balance(tight: Frames) -> Tensor:
     """Return the power of 16 by which A is multiplied and B divided; 1 if one is 0."""
-    ratio = over(tight.up_size, tight.down_size)
-    usable = ratio > 0
-    exponent = 0.25 * torch.where(usable, ratio, 1.0).log2()
-    return torch.ldexp(torch.ones_like(ratio), 4 * (exponent / 4).round())
+    # The ratio itself may overflow.
+    logs = [
+        torch.where(size > 0, size, 1.0).log2()
+        for size in (tight.up_size, tight.down_size)
+    ]
+    usable = (tight.up_size > 0) & (tight.down_size > 0)
+    exponent = torch.where(usable, 0.25 * (logs[0] - logs[1]), 0.0)
+    return torch.ldexp(torch.ones_like(exponent), 4 * (exponent / 4).round())
 
 
 class LoRATSDRule(AlikeRule):

@@ -12,10 +12,11 @@ any Euclidean optimizer:
     \Delta &\leftarrow \Delta - Y\,\mathrm{sym}(Y^T\Delta) \\
     Y &\leftarrow \mathrm{uf}(Y+\Delta) \quad\text{or}\quad \exp_Y(\Delta)
 
-and S is updated with ``step`` directly. The factor :math:`\sqrt{d/D}` is only used with
-adam and lion, for which all entries of the update have a similar size. In the paper, d
-is the hidden size of the model. A UNet has no single hidden size, so the median is used
-here.
+and S is updated with ``step`` directly. With SGD and the polar retraction, the
+Frobenius norm of :math:`\Delta` is limited to 10. The factor :math:`\sqrt{d/D}` is only
+used with adam and lion, for which all entries of the update have a similar size. In the
+paper, d is the hidden size of the model. A UNet has no single hidden size, so the
+median is used here.
 
 References:
     "StelLA: Subspace Learning in Low-rank Adaptation using Stiefel Manifold", 2025,
@@ -60,6 +61,10 @@ __all__ = ["StelLA", "random_right_frame"]
 
 # Largest relative gap between A and S V^T that is attributed to rounding.
 _AGREEMENT = 1e-5
+# Longest step with base_rule "sgd" and the polar retraction, in Frobenius norm. It
+# turns a direction by 84 degrees, and the eigenvalues of its Gram matrix are within the
+# range of inverse_sqrt. Beyond it, U and V would lose orthonormality.
+_LONGEST = 10.0
 _NAMES: dict[str, StateShape] = {"u": "up", "s": "core", "v": "down"}
 
 
@@ -167,6 +172,10 @@ def _moved(batch: FactorBatch, point: Tensor, move: Tensor) -> Tensor:
     step = batch.lr
     if batch.choices["base_rule"] != "sgd":
         step = step * (batch.width / point.shape[-2]) ** 0.5
+    elif batch.choices["retraction"] == "polar":
+        # Without a second moment, nothing else bounds the step.
+        length = step * torch.linalg.matrix_norm(move, keepdim=True)
+        step = step * (_LONGEST / length.clamp_min(_LONGEST))
     # Adam divides entry by entry, which leaves the tangent space, but a retraction
     # needs a tangent step.
     inside = symmetric(point.mT @ move)

@@ -51,7 +51,7 @@ from ..geometry import (
     symmetric,
     trace,
 )
-from ._gram_frames import SHARE
+from ._gram_frames import SHARE, negligible
 from .groups import Source
 from .pair_optimizer import PairOptimizer
 from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
@@ -133,7 +133,7 @@ def solve(
     beta1, beta2 = (_corrected(numbers[f"beta{i}"], count) for i in (1, 2))
     # delta^2 I; A = 0 has no frame, so B takes no step.
     damp = (lr / numbers["longest_turn"]).square() * up["rows"]
-    there = trace(size) > torch.finfo(size.dtype).tiny
+    there = trace(size) > negligible(size.dtype)
     # H^-1 and (H^2 + delta^2 I)^(-1/2), by one call for both.
     over, damped = polar_core(torch.cat([size, size + damp * one])).split(len(lr))
     over, damped = torch.where(there, over, 0.0), torch.where(there, damped, 0.0)
