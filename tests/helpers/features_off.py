@@ -36,6 +36,8 @@ _CAPTIONS = "caption dropout, shuffle, tag dropout"
 _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
+_BROWSER = "GUI in the browser"
+_HOSTILE = "tests/ui/web/test_hostile_requests.py::test_"
 _CLIP = "tests/families/test_clip_settings.py::test_"
 _PROMPTS = "tests/families/test_prompt_weights.py::test_"
 _WEIGHTS = "weights in sample prompts"
@@ -89,6 +91,51 @@ OFF = (
         "ui.views.window.MainWindow.start",
         Returns(),
         ("tests/ui/window/test_demo_run.py::test_train_stop_resume_and_find_the_file",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.pages.register_all",
+        Returns(),
+        (
+            "tests/ui/web/test_web_start.py::"
+            "test_the_first_page_is_there_without_a_redirect",
+        ),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.security.Guard._check_token",
+        Returns('""'),
+        (f"{_HOSTILE}without_the_token",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.access.Access.accepts_origin",
+        Returns("True"),
+        (f"{_HOSTILE}a_page_of_another_site",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.access.Access.accepts_host",
+        Returns("True"),
+        (f"{_HOSTILE}another_host_name",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.served_files.served_file",
+        Returns("root / place"),
+        (f"{_HOSTILE}paths_below_a_folder_of_images",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.zip_upload._check_kind",
+        Returns(),
+        (f"{_HOSTILE}uploads",),
+    ),
+    Off(
+        _BROWSER,
+        "config.custom_code.check_custom_code",
+        Returns(),
+        ("tests/ui/web/test_custom_code.py::test_no_way_runs_code",),
     ),
     Off(
         "presets",

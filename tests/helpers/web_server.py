@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-MODULES = Path(__file__).resolve().parents[2] / "modules"
+import stiefel_lora
+
+MODULES = Path(stiefel_lora.__file__).parents[1]
 # Machines differ, and some are busy.
 _START_SECONDS = 120.0
 

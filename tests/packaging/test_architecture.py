@@ -44,7 +44,7 @@ def test_a_step_of_a_path_is_where_the_page_has_it(row: list[str]) -> None:
 def test_every_package_is_a_layer() -> None:
     named = set(re.findall(r"`(\w+)/`", LAYERS))
     folders = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
-    assert named - {"controllers", "views"} == folders - {"demo"}
+    assert named - {"controllers", "views", "web"} == folders - {"demo"}
 
 
 def test_packages_without_torch_are_those_of_the_house_test() -> None:

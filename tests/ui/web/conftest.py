@@ -1,4 +1,4 @@
-"""A server process with an own home, and Chromium without a screen."""
+"""A server process with its home, and Chromium without a screen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[WebServer]:
 
 @pytest.fixture
 def new_browser(tmp_path: Path) -> Iterator[Callable[..., object]]:
-    """A function that opens a Chromium of a size, with a profile of its own."""
+    """A function that opens a Chromium of a size with a new profile."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")
     if program is None or driver is None:

@@ -121,6 +121,38 @@ def test_files_of_the_server_cannot_be_read_as_settings(tmp_path: Path) -> None:
     assert context.document.optimizer == "adamw"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", 'pretrained_model_name_or_path = "x"\nsample_prompts = "{path}"\n'),
+        ("a.toml", 'pretrained_model_name_or_path = "x"\ndataset_config = "{path}"\n'),
+        ("a.txt", "sdxl_train_network.py --sample_prompts={path}"),
+        ("a.json", '{{"LoRA_type": "Standard", "sample_prompts": "{path}"}}'),
+        ("a.json", '{{"training_method": "LORA", "concept_file_name": "{path}"}}'),
+    ],
+)
+@pytest.mark.parametrize("kind", [".txt", ".toml", ".json"])
+def test_uploaded_settings_name_no_file_of_the_server(
+    tmp_path: Path, name: str, text: str, kind: str
+) -> None:
+    secret = "the-secret-of-another-file"
+    path = tmp_path / f"secret{kind}"
+    path.write_text(
+        {
+            ".txt": secret,
+            ".toml": f'[general]\n"{secret}" = "{secret}"\n',
+            ".json": json.dumps([{"path": secret, "prompt": secret, secret: secret}]),
+        }[kind]
+    )
+    context = WebContext()
+    try:
+        report = context.import_settings(name, text.format(path=path))
+    except ConfigError as error:
+        report = [str(error)]
+    assert secret not in "".join(report)
+    assert secret not in json.dumps(context.document.data)
+
+
 def test_a_configuration_of_the_command_line_may_name_code(tmp_path: Path) -> None:
     pytest.importorskip("nicegui", reason="nicegui is not installed")
     from stiefel_lora.ui.web.server import make_context
@@ -135,6 +167,12 @@ def test_a_configuration_of_the_command_line_may_name_code(tmp_path: Path) -> No
         assert context.images.contains(images.resolve())
         context.document.set("concepts", [{"path": "/"}])
         assert not context.images.contains(Path("/etc"))
+        assert not context.images.contains(images / ".." / "..")
+        assert context.images.url_of(images / ".." / "own.json") is None
+        (concept,) = load_config(path).concepts
+        assert context.images.serves(concept)
+        elsewhere = concept.model_copy(update={"prompt_path": tmp_path / "own.json"})
+        assert not context.images.serves(elsewhere)
         with pytest.raises(ConfigError, match="--allow-custom-code"):
             parse_config(CUSTOM)
         make_context(path, ServerOptions(allow_custom_code=True))

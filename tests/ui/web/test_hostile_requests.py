@@ -373,7 +373,7 @@ def _locked() -> bytes:
 
 
 def _lying() -> bytes:
-    """A zip file with an entry of 64 MB that is said to have 100 bytes."""
+    """A zip file with an entry of 64 MB whose size is given as 100 bytes."""
     whole = bytearray(_zip(("a.txt", b"a" * (64 << 20))))
     for start, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         place = whole.index(start) + offset
@@ -469,9 +469,22 @@ def test_what_is_allowed(place: Place) -> None:
     assert "octet-stream" in found.headers
     whole = ask(place.files.removesuffix("files") + "run.zip", KEY)
     assert whole.status == 200
+    with zipfile.ZipFile(io.BytesIO(_unchunked(whole.body))) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    assert names == {
+        f"cats/{n}" for n in ("events.jsonl", "page.html", "samples/a.png")
+    }
     with_form = ask(PAGE, "Accept: text/html")
     assert with_form.status == 401
     assert b'action="/sign-in"' in with_form.body
+
+
+def _unchunked(body: bytes) -> bytes:
+    found = b""
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        found, body = found + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    return found
 
 
 def test_the_form_for_the_token(place: Place) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .import_report import Entry, Report
 from .lean_result import Imported
 from .opening_source import import_file, import_words, is_of_other_program
+from .source_files import without_other_files
 
 __all__ = [
     "Entry",
@@ -17,4 +18,5 @@ __all__ = [
     "import_file",
     "import_words",
     "is_of_other_program",
+    "without_other_files",
 ]

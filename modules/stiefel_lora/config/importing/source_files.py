@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,12 @@ __all__ = [
     "read_json_value",
     "read_source",
     "source_text",
+    "without_other_files",
 ]
 
 
 _WANTED = "a config file of another trainer"
+_alone = contextvars.ContextVar("alone", default=False)
 
 
 def source_text(path: Path, wanted: str = _WANTED) -> str:
@@ -229,13 +233,27 @@ def literal(word: str) -> Any:
     return float(word) if any(sign in word for sign in ".eE") else int(word)
 
 
+@contextlib.contextmanager
+def without_other_files() -> Iterator[None]:
+    """Read no files that a configuration names, inside a ``with`` block.
+
+    A file that comes from a browser could otherwise name one of the server, whose
+    content would be part of the settings or of the report.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def near(name: str, folder: Path) -> Path | None:
     """Return the path of a file that a configuration names, or None.
 
     It is looked for in the folder of the configuration, in the folder above, as in
     OneTrainer, and in the current folder; the last one by its name, too.
     """
-    if path_problem(name):
+    if path_problem(name) or _alone.get():
         return None
     inside = name.replace("\\", "/")
     for place in (folder / inside, folder.parent / inside, Path(inside)):

@@ -6,6 +6,7 @@ continue if the server ends.
 
 from __future__ import annotations
 
-from .launching import ServerOptions, serve
+from .launching import serve
+from .server_options import ServerOptions
 
 __all__ = ["ServerOptions", "serve"]

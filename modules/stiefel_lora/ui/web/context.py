@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 from ..._exceptions import ConfigError, StiefelLoraError
 from ...config import SettingsError, Violation
 from ...config.custom_code import check_custom_code
+from ...config.importing import (
+    import_file,
+    is_of_other_program,
+    without_other_files,
+)
 from ...config.presets import list_presets
+from ...config.reading import read_json
 from ...jobs import Job
 from ...runs.run_folder import RunFolder
 from ..controllers.document import Document
@@ -119,6 +126,30 @@ class WebContext:
                 [Violation("extends", "must be the name of a preset", "Remove it")]
             )
         self.document.take_over(dict(data), self.uploads)
+
+    def import_settings(self, name: str, text: str) -> list[str]:
+        """Start from an uploaded file with settings, also of another trainer.
+
+        Args:
+            name: name of the file.
+            text: content of the file.
+
+        Returns:
+            The report of an import. Empty for settings of this program.
+
+        Raises:
+            StiefelLoraError: If the settings are invalid.
+        """
+        with tempfile.TemporaryDirectory(prefix="stiefel_lora_") as folder:
+            path = Path(folder, f"settings{Path(name).suffix.lower()}")
+            path.write_text(text, encoding="utf-8")
+            if not is_of_other_program(path):
+                self.take_settings(read_json(path))
+                return []
+            with without_other_files():
+                found = import_file(path)
+            self.take_settings(found.data)
+            return found.report.lines()
 
     def start(self) -> Job:
         """Queue a training with the current settings and start it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import socket
@@ -16,33 +15,11 @@ from ..._install import install_command
 from ..._locks import Lock
 from ...jobs import default_folder
 from .access import TOKEN_VARIABLE, Access, access_for
+from .server_options import ServerOptions
 
-__all__ = ["ServerOptions", "serve"]
+__all__ = ["serve"]
 
 _PACKAGES = ("nicegui", "fastapi", "starlette", "uvicorn", "socketio", "engineio")
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerOptions:
-    """Options of the server.
-
-    Attributes:
-        host: address on which it listens.
-        port: port on which it listens.
-        names: host names of proxies in front of it.
-        datasets: folders whose images are shown.
-        runs: folders whose subfolders are listed as runs, besides those of the queue.
-        allow_custom_code: whether plugins and optimizer classes can be set.
-        open_browser: whether to open a browser on this machine.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 7865
-    names: tuple[str, ...] = ()
-    datasets: tuple[Path, ...] = ()
-    runs: tuple[Path, ...] = ()
-    allow_custom_code: bool = False
-    open_browser: bool = False
 
 
 def serve(config: Path | None = None, options: ServerOptions | None = None) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
+
+from ...config import Concept
 
 __all__ = ["DatasetRoots", "name_of_folder"]
 
@@ -38,14 +41,14 @@ class DatasetRoots:
         found = [folder for folder in self.folders if name_of_folder(folder) == name]
         return found[0] if found else None
 
-    def root_of(self, path: Path) -> Path | None:
-        """Return the folder that contains a file or folder, or None."""
-        found = [folder for folder in self.folders if path.is_relative_to(folder)]
-        return found[0] if found else None
-
     def contains(self, path: Path) -> bool:
         """Return whether images of a folder are shown."""
-        return self.root_of(path) is not None
+        return self._place_of(path) is not None
+
+    def serves(self, concept: Concept) -> bool:
+        """Return whether images and captions of a concept are shown."""
+        files = [path for path in (concept.path, concept.prompt_path) if path]
+        return all(map(self.contains, files))
 
     def url_of(self, path: Path, side: int = 256) -> str | None:
         """Return the URL of an image, or None if it is outside of the folders.
@@ -54,11 +57,11 @@ class DatasetRoots:
             path: absolute path of the image.
             side: length of the longer edge in pixels to which it is reduced.
         """
-        root = self.root_of(path)
-        if root is None:
+        found = self._place_of(path)
+        if found is None:
             return None
-        place = quote(path.relative_to(root).as_posix())
-        return f"/images/{name_of_folder(root)}/{place}?side={side}"
+        root, place = found
+        return f"/images/{name_of_folder(root)}/{quote(place.as_posix())}?side={side}"
 
     def children(self, path: Path) -> list[Path]:
         """Return the subfolders of a folder, for a folder chooser."""
@@ -75,3 +78,12 @@ class DatasetRoots:
         except OSError:
             return []
         return sorted(found)
+
+    def _place_of(self, path: Path) -> tuple[Path, Path] | None:
+        """Return the folder that contains a path, and the place of the path in it."""
+        # "..", and links that lead elsewhere, are resolved first.
+        real = Path(os.path.realpath(path))
+        for folder in self.folders:
+            if real.is_relative_to(folder):
+                return folder, real.relative_to(folder)
+        return None

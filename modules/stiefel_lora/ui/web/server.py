@@ -20,9 +20,9 @@ from ..controllers.library import demo
 from ..controllers.memory import home
 from .access import Access
 from .context import WebContext
-from .launching import ServerOptions
 from .routes import file_routes
 from .security import Guard
+from .server_options import ServerOptions
 from .uploading import Uploads
 
 # Read by NiceGUI when it is imported. Nothing is stored, but the folder is searched.
@@ -46,6 +46,11 @@ _RECONNECT_SECONDS = 10.0
 _MOST_MESSAGES = 200
 # Bytes of one message of a browser.
 _MESSAGE_BYTES = 2 << 20
+# The token of the first address is neither kept in the history nor shown.
+_WITHOUT_TOKEN = """<script>
+if (new URLSearchParams(location.search).has("token"))
+  history.replaceState(null, "", location.pathname + location.hash);
+</script>"""
 
 
 def build_app(context: WebContext, access: Access) -> ASGIApp:
@@ -64,6 +69,7 @@ def build_app(context: WebContext, access: Access) -> ASGIApp:
     )
     outer.router.routes.extend(file_routes(context, uploads))
     register_all(context)
+    ui.add_head_html(_WITHOUT_TOKEN, shared=True)
     ui.run_with(
         outer,
         title="Stiefel LoRA",
