@@ -35,8 +35,8 @@ MESSAGES = [
     ),
     (
         {"optimizer": {"name": "adamw", "xyzzy": 0.5}},
-        "optimizer.xyzzy: unknown key. Valid keys are name, weight_decay, beta1, "
-        "beta2, eps.",
+        "optimizer.xyzzy: unknown key. Valid keys are name, weight_decay, "
+        "weight_decay_b, weight_decay_a, beta1, beta2, eps.",
     ),
     (
         {"optimizer": {"name": "adamw", "class": "torch.optim.RAdam"}},

@@ -325,6 +325,19 @@ def test_clip_skip_is_counted_as_here(tmp_path: Path) -> None:
     assert "text_encoder_2_layer_skip" not in _lost(sd15)
 
 
+def test_the_alpha_of_a_file_to_start_from_is_explained(tmp_path: Path) -> None:
+    for name, note in (
+        ("ADAMW", "the alpha of the file replaces lora_alpha there"),
+        ("STIEFEL_LORA", "a list of files"),
+    ):
+        optimizer = {"optimizer": name}
+        found = _read(tmp_path, lora_model_name="a.safetensors", optimizer=optimizer)
+        entries = found.report.entries
+        (entry,) = (e for e in entries if e.key == "lora_model_name")
+        assert entry.note.startswith(note)
+        assert not entry.matters
+
+
 def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "training_concepts").mkdir()
     (tmp_path / "training_presets").mkdir()

@@ -474,6 +474,64 @@ def test_scripts_without_lora_are_reported(script: str, family: str) -> None:
     assert "script" in [e.key for e in chosen.report.differences]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train_text_encoder = true",
+        "learning_rate_te1 = 1e-6",
+        'block_lr = "1e-5,1e-5"',
+        "blockwise_fused_optimizers = true",
+        'token_string = "mycat"',
+        "stop_text_encoder_training = 100",
+    ],
+)
+def test_options_of_scripts_without_lora_are_reported(
+    text: str, tmp_path: Path
+) -> None:
+    """The name of the script is on the command line, not in the file."""
+    path = tmp_path / "a.toml"
+    path.write_text(f"learning_rate = 1e-6\n{text}\n", encoding="utf-8")
+    found = import_file(path)
+    key = text.partition(" ")[0]
+    entry = next(e for e in found.report.differences if e.key == "network_module")
+    assert f"{key} is only used by scripts that train no LoRA" in entry.note
+    path.write_text(f'{text}\nnetwork_module = "networks.lora"\n', encoding="utf-8")
+    kept = import_file(path).report
+    assert "network_module" not in [e.key for e in kept.differences]
+
+
+def test_a_file_without_script_and_network_module_is_read_as_a_lora(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.toml"
+    for text, assumed in (
+        ("learning_rate = 1e-4\ntrain_text_encoder = false\n", True),
+        ('learning_rate = 1e-4\nnetwork_module = "networks.lora"\n', False),
+        ('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "a"\n', False),
+    ):
+        path.write_text(text, encoding="utf-8")
+        notes = import_file(path, "sdxl").report.notes
+        found = any("network_module is not set: the op" in line for line in notes)
+        assert found == assumed, text
+
+
+@pytest.mark.parametrize(
+    ("options", "note", "matters"),
+    [
+        ("", "the alpha of the file is not used there", True),
+        ("--dim_from_weights", "rank and alpha of the file are used there", False),
+        ("--dim_from_weights --optimizer_type stiefel_lora", "a list of files", False),
+    ],
+)
+def test_the_alpha_of_a_file_to_start_from_is_explained(
+    options: str, note: str, matters: bool
+) -> None:
+    found = _words(f"--network_weights a.safetensors {options}")
+    (entry,) = (e for e in found.report.entries if e.key == "network_weights")
+    assert entry.note.startswith(note)
+    assert entry.matters is matters
+
+
 def test_scripts_of_lora_have_no_entry() -> None:
     for script in ("train_network.py", "sdxl_train_network.py", "my.py"):
         found = import_words([script, "--network_dim", "4"])

@@ -21,7 +21,7 @@ from stiefel_lora.config import (
 )
 from stiefel_lora.config.checks import remarks
 from stiefel_lora.config.optimizer import OPTIMIZER_MODELS, _model_of
-from stiefel_lora.methods import CATALOGUE, Option, check_options, decay_excess
+from stiefel_lora.methods import CATALOGUE, DECAYS, Option, check_options, decay_excess
 
 NAMES = sorted(CATALOGUE)
 
@@ -98,9 +98,10 @@ def with_small_decay(data: dict[str, object]) -> dict[str, object]:
         return data
     options = {name: value for name, value in optimizer.items() if name != "name"}
     entry, rate = CATALOGUE[optimizer["name"]], data.get("learning_rate", 1e-3)
-    if decay_excess(entry, rate, options) is None:
+    if decay_excess(entry, rate, options, rank=1) is None:
         return data
-    return {**data, "optimizer": {**optimizer, "weight_decay": 0.0}}
+    without = {name: value for name, value in optimizer.items() if name not in DECAYS}
+    return {**data, "optimizer": without}
 
 
 @given(configs.map(with_small_decay))

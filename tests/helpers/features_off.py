@@ -986,6 +986,15 @@ OFF = (
         (f"{_DROPOUT}test_validation_uses_all_of_the_lora",),
     ),
     Off(
+        "weight decay of B and A apart",
+        "methods._factor_decay.decay_of",
+        Value("own", "None"),
+        (
+            "tests/optim/test_factor_decay.py::test_one_factor_decays_alone",
+            f"{_TRAINING}packaged_optimizers.py::test_each_factor_has_its_own_decay",
+        ),
+    ),
+    Off(
         "norms of the weights limited",
         "training.build._make_norm_limit",
         Value("config.scale_weight_norms", "0.0"),

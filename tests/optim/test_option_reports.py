@@ -73,8 +73,11 @@ def test_a_decay_that_changes_the_sign_is_refused(name, lr, decay):
 
 
 def test_a_decay_over_the_rank_is_not_multiplied_by_the_learning_rate():
-    over_rank = {"step": "factors", "decay_rule": "over_rank", "weight_decay": 3.0}
-    create_optimizer("stiefel_lora", LoraNet(), lr=0.5, **over_rank)
+    over_rank = {"step": "factors", "decay_rule": "over_rank"}
+    net = LoraNet()
+    create_optimizer("stiefel_lora", net, lr=1.0, weight_decay=2.0, **over_rank)
+    with pytest.raises(OptionError, match=r"=2\.5 divided by the rank 2 is 1\.25\. "):
+        create_optimizer("stiefel_lora", net, lr=0.0, weight_decay=2.5, **over_rank)
     with pytest.raises(OptionError, match=r"is 1\.5\. .* weight_decay of at most 2\.$"):
         create_optimizer(
             "stiefel_lora", LoraNet(), lr=0.5, step="factors", weight_decay=3.0

@@ -94,10 +94,10 @@ def test_step_0_is_the_weighted_sum_of_the_files(
 
 
 def test_adamw_keeps_the_factors_of_one_file(
-    tiny_sdxl: Path, root: Path, donors: list[Path]
+    tiny_sdxl: Path, root: Path, donors: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a larger rank too: the other columns of B start from zero."""
-    for rank in (4, 7):
+    for rank, alpha in ((4, 1), (7, 1.75)):
         config = started(
             tiny_sdxl,
             root,
@@ -110,6 +110,10 @@ def test_adamw_keeps_the_factors_of_one_file(
         for name, factors in given.items():
             assert torch.allclose(found[name].up[:, :4], factors.up, atol=1e-7)
             assert float(found[name].up[:, 4:].abs().sum()) <= 1e-6
+        # alpha is the rank by default, but 1 at rank 4 in the file.
+        printed = " ".join(capsys.readouterr().err.split())
+        assert "rank of the file is 0.25 times lora_alpha / lora_rank" in printed
+        assert f"Set lora_alpha to {alpha} to train them with the scale" in printed
 
 
 def test_a_higher_rank_is_cut_off_by_the_best_approximation_and_reported(

@@ -19,7 +19,10 @@ from stiefel_lora.config import parse_config, remarks
 from stiefel_lora.config.packages import missing_packages
 from stiefel_lora.files import load_lora
 from stiefel_lora.methods import CATALOGUE, PACKAGED
-from stiefel_lora.optim.foreign import rate_estimates
+from stiefel_lora.optim.factor_groups import by_decay
+from stiefel_lora.optim.foreign import create_foreign, rate_estimates
+from stiefel_lora.optim.pairs import find_pairs
+from stiefel_lora.testing.nets import LoraNet, backward, task
 from stiefel_lora.training import read_events
 from stiefel_lora.training.preflight import estimate_run
 from stiefel_lora.training.trainer import train
@@ -66,6 +69,63 @@ def test_it_trains_stops_and_resumes_to_the_bit(
     logged = curves(resumed.run_dir)
     assert len(logged["loss/train"]) == 4
     assert ("d/unet" in logged) == PACKAGED[name].has_estimate
+
+
+def decayed(name: str, **decays: float) -> dict[str, torch.Tensor]:
+    """Take steps with weight decays of B and A at a rate that makes them visible."""
+    torch.manual_seed(0)
+    model = LoraNet()
+    for layer in (model.first, model.second, model.third, model.last):
+        torch.nn.init.normal_(layer.up)
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    entry = PACKAGED[name]
+    options = {**entry.defaults(), "weight_decay": 0.0, **decays}
+    rate = 0.01
+    if entry.has_estimate:
+        rate, options["d0"] = 1.0, 0.01
+    groups = by_decay([{"params": named}], options, find_pairs(model).pairs)
+    for group in groups:
+        group["params"] = [parameter for _, parameter in group["params"]]
+    keywords = entry.keywords(options)
+    optimizer = create_foreign(entry.load(), name, groups, lr=rate, options=keywords)
+    # RAdam does not change parameters in its first steps.
+    for _ in range(8):
+        backward(model, task())
+        optimizer.step()
+    return {n: p.detach() for n, p in named if "lora" in n}
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_each_factor_has_its_own_decay(name: str) -> None:
+    need(name)
+    of_b = decayed(name, weight_decay_b=2.0, weight_decay_a=0.0)
+    of_a = decayed(name, weight_decay_b=0.0, weight_decay_a=2.0)
+    for key, value in of_b.items():
+        smaller, larger = (value, of_a[key])[:: 1 if "lora_B" in key else -1]
+        assert smaller.norm() < 0.999 * larger.norm(), key
+
+
+def test_factors_decay_apart_and_the_run_resumes_to_the_bit(
+    tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
+) -> None:
+    need("lion")
+    decays = {"weight_decay": 0.1, "weight_decay_b": 0.5, "weight_decay_a": 0.0}
+    changes: dict[str, Any] = {
+        "optimizer": {"name": "lion", **decays},
+        "train_text_encoder": True,
+        "learning_rate_pattern": {"attn1": 0.5},
+    }
+    whole = train(tiny_config(tiny_sdxl, tmp_path, run_name="whole", **changes))
+    config = tiny_config(tiny_sdxl, tmp_path, **changes)
+    with stop_after(2, "stop"):
+        stopped = train(config)
+    saved = torch.load(
+        next(stopped.run_dir.glob("checkpoints/*/optimizer.pt")), weights_only=True
+    )
+    # B and A of both parts, and of the layers with another rate.
+    found = [group["weight_decay"] for group in saved["param_groups"]]
+    assert found == [0.5, 0.0] * 3
+    assert_same_factors(whole, train(config, resume=stopped.run_dir))
 
 
 def test_the_estimate_of_prodigy_is_logged(tiny_sdxl: Path, tmp_path: Path) -> None:

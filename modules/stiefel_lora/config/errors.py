@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from ..methods import find_record, no_decay_of
 from ..methods.plugins import TYPO
 from .concept import Concept
 from .epochs import INTERVALS
@@ -90,6 +91,10 @@ def _instead_of(loc: Location, path: str, top_level: list[str]) -> str:
     parent = path[: len(path) - len(_word(key))]
     section = _section(loc)
     sections = _sections(loc, top_level)
+    entry = find_record(str(loc[1])) if section == "optimizer" else None
+    reason = no_decay_of(entry, key) if entry is not None else None
+    if reason:
+        return f"It is not supported by {loc[1]}, because {reason}"
     near = suggest_key(key, section, sections)
     if near:
         place = parent if near in sections[section] else ""

@@ -266,11 +266,13 @@ def _decay_keeps_the_sign(config: Settings) -> Violation | None:
         return None
     rate = config.learning_rate * max((1.0, *config.learning_rate_pattern.values()))
     rate = max((rate, *config.text_encoder_rates.values()))
-    problem = decay_excess(entry, rate, config.optimizer.arguments())
-    if problem is None:
+    ranks = (config.lora_rank, config.conv_rank, *config.rank_pattern.values())
+    rank = min(rank for rank in ranks if rank)
+    found = decay_excess(entry, rate, config.optimizer.arguments(), rank)
+    if found is None:
         return None
-    message, _, fix = problem.rpartition(". ")
-    return Violation("optimizer.weight_decay", message, fix)
+    message, _, fix = found.message.rpartition(". ")
+    return Violation(f"optimizer.{found.option}", message, fix)
 
 
 def _estimate_has_one_rate(config: Settings) -> Violation | None:

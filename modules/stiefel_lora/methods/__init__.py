@@ -18,6 +18,7 @@ from ._catalogue import (
     suggestion,
 )
 from ._common import adam_options
+from ._factor_decay import DECAYS, decay_of, decays_apart, no_decay_of
 from ._packaged import PACKAGED
 from ._rates import decay_excess, far_rate, rate_note, usual_lr
 from ._stiefel import ANGLE_PER_LR, MOMENTUM, REST_LR_RATIO
@@ -29,6 +30,7 @@ __all__ = [
     "BUILT_IN",
     "CATALOGUE",
     "CUSTOM",
+    "DECAYS",
     "MOMENTUM",
     "PACKAGED",
     "REST_LR_RATIO",
@@ -39,11 +41,14 @@ __all__ = [
     "add_method",
     "check_options",
     "decay_excess",
+    "decay_of",
+    "decays_apart",
     "far_rate",
     "find_record",
     "load_installed",
     "load_plugin",
     "method",
+    "no_decay_of",
     "rate_note",
     "remove_method",
     "suggestion",

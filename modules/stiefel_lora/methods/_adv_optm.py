@@ -43,7 +43,7 @@ ADAMW_ADV = PackagedMethod(
     options=(
         *betas(0.9, 0.999),
         eps(1e-8),
-        decay(),
+        *decay(),
         CAUTIOUS,
         ATAN2,
         FACTORED,
@@ -62,7 +62,7 @@ ADOPT_ADV = PackagedMethod(
     options=(
         *betas(0.9, 0.9999),
         eps(1e-6),
-        decay(),
+        *decay(),
         CAUTIOUS,
         ATAN2,
         FACTORED,
@@ -83,7 +83,7 @@ PRODIGY_ADV = PackagedMethod(
         *betas(0.9, 0.999),
         BETA3,
         eps(1e-8),
-        decay(),
+        *decay(),
         SAFEGUARD,
         D0,
         D_COEF,
@@ -114,7 +114,7 @@ LION_ADV = PackagedMethod(
     options=(
         beta("beta1", 0.9, "Weight of the running average in an update."),
         beta("beta2", 0.99, "Decay rate of the running average of the gradient."),
-        decay(),
+        *decay(),
         CAUTIOUS,
         FACTORED,
     ),
@@ -130,7 +130,7 @@ SIGNSGD_ADV = PackagedMethod(
     extra=EXTRA,
     options=(
         beta("momentum", 0.9, "Decay rate of the running average of the gradient."),
-        decay(),
+        *decay(),
         CAUTIOUS,
         FACTORED,
     ),

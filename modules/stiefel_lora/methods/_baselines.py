@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._common import ADAM_OPTIONS, WEIGHT_DECAY
+from ._factor_decay import FACTOR_DECAY
 from ._types import Method, Option
 
 __all__ = ["ADAMW", "ADAMW_8BIT", "LORA_PLUS", "SCALED_ADAMW"]
@@ -17,7 +18,7 @@ ADAMW = Method(
     default_lr=1e-4,
     lr_unit=_LR_UNIT,
     separable=True,
-    options=(WEIGHT_DECAY, *ADAM_OPTIONS),
+    options=(WEIGHT_DECAY, *FACTOR_DECAY, *ADAM_OPTIONS),
 )
 
 ADAMW_8BIT = Method(
@@ -29,7 +30,7 @@ ADAMW_8BIT = Method(
     lr_unit=_LR_UNIT,
     separable=True,
     extra="quant",
-    options=(WEIGHT_DECAY, *ADAM_OPTIONS),
+    options=(WEIGHT_DECAY, *FACTOR_DECAY, *ADAM_OPTIONS),
 )
 
 LORA_PLUS = Method(
@@ -52,6 +53,7 @@ LORA_PLUS = Method(
             "1, the method is the same as AdamW.",
         ),
         WEIGHT_DECAY,
+        *FACTOR_DECAY,
         *ADAM_OPTIONS,
     ),
 )
@@ -78,6 +80,7 @@ SCALED_ADAMW = Method(
             ),
         ),
         WEIGHT_DECAY,
+        *FACTOR_DECAY,
         *ADAM_OPTIONS,
     ),
 )

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from .._exceptions import OptionError
 from ._baselines import ADAMW, ADAMW_8BIT, LORA_PLUS, SCALED_ADAMW
+from ._factor_decay import no_decay_of
 from ._geometric import LORA_RITE, RIEMANNION, STELLA
 from ._packaged import PACKAGED
 from ._spectral import LORA_MUON, LORA_TSD, POLORA
@@ -116,6 +117,11 @@ def check_options(
     known = {option.name: option for option in entry.options}
     for name, value in options.items():
         if name not in known:
+            reason = no_decay_of(entry, name)
+            if reason is not None:
+                raise OptionError(
+                    f"{name}: is not supported by {entry.name}, because {reason}."
+                )
             raise OptionError(
                 f"{entry.name} has no option {name!r}. {suggestion(name, list(known))}"
             )

@@ -48,7 +48,7 @@ _PRODIGY = PackagedMethod(
         *betas(0.9, 0.999),
         BETA3,
         eps(1e-8),
-        decay(),
+        *decay(),
         flag(
             "decouple",
             True,
@@ -79,7 +79,7 @@ _PRODIGY_PLUS = PackagedMethod(
         *betas(0.9, 0.99),
         BETA3,
         eps(1e-8),
-        decay(),
+        *decay(),
         D0,
         D_COEF,
         flag(
@@ -164,7 +164,7 @@ _ADAFACTOR = PackagedMethod(
         ),
         eps(1e-30),
         positive("eps2", 1e-3, "EPS 2", "Smallest scale with scale_parameter."),
-        decay(),
+        *decay(),
         flag(
             "scale_parameter",
             False,
@@ -195,7 +195,7 @@ _CAME = PackagedMethod(
             "Clip threshold",
             "Largest root mean square of an update.",
         ),
-        decay(),
+        *decay(),
     ),
 )
 
@@ -211,7 +211,7 @@ _LION = PackagedMethod(
     options=(
         beta("beta1", 0.9, "Weight of the running average in an update."),
         beta("beta2", 0.99, "Decay rate of the running average of the gradient."),
-        decay(),
+        *decay(),
         flag(
             "decoupled_weight_decay",
             False,
@@ -250,7 +250,7 @@ _SCHEDULE_FREE_ADAMW = PackagedMethod(
     extra=EXTRA,
     packed=BETAS,
     schedule_free=True,
-    options=(*betas(0.9, 0.999), eps(1e-8), decay(), *_AVERAGING),
+    options=(*betas(0.9, 0.999), eps(1e-8), *decay(), *_AVERAGING),
 )
 
 _SCHEDULE_FREE_RADAM = PackagedMethod(
@@ -263,7 +263,7 @@ _SCHEDULE_FREE_RADAM = PackagedMethod(
     extra=EXTRA,
     packed=BETAS,
     schedule_free=True,
-    options=(*betas(0.9, 0.999), eps(1e-8), decay(), *_AVERAGING),
+    options=(*betas(0.9, 0.999), eps(1e-8), *decay(), *_AVERAGING),
 )
 
 _SCHEDULE_FREE_SGD = PackagedMethod(
@@ -277,7 +277,7 @@ _SCHEDULE_FREE_SGD = PackagedMethod(
     schedule_free=True,
     options=(
         beta("momentum", 0.9, "Weight of the average in the trained weights."),
-        decay("multiplied by the learning rate"),
+        *decay("multiplied by the learning rate"),
         *_AVERAGING,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._factor_decay import FACTOR_DECAY
 from ._types import Option
 
 __all__ = [
@@ -81,9 +82,11 @@ def count(name: str, default: int, label: str, doc: str, low: int = 0) -> Option
     return Option(name=name, label=label, type=int, default=default, low=low, doc=doc)
 
 
-def decay(doc: str = "multiplied by the learning rate as in AdamW") -> Option:
-    """Return the option weight_decay."""
-    return Option(
+def decay(
+    doc: str = "multiplied by the learning rate as in AdamW",
+) -> tuple[Option, ...]:
+    """Return the option weight_decay, and those for B and A."""
+    common = Option(
         name="weight_decay",
         label="Weight decay",
         type=float,
@@ -91,6 +94,7 @@ def decay(doc: str = "multiplied by the learning rate as in AdamW") -> Option:
         low=0.0,
         doc=f"Decoupled weight decay, {doc}.",
     )
+    return common, *FACTOR_DECAY
 
 
 def eps(default: float) -> Option:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._types import Method, PackagedMethod
 
-__all__ = ["decay_excess", "rate_note", "usual_lr"]
+__all__ = ["DecayExcess", "decay_excess", "rate_note", "usual_lr"]
 
 # Multiples of the usual rate between which there is no remark.
 LOWEST, HIGHEST = 1 / 30, 40
@@ -82,8 +82,20 @@ def far_rate(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None
     )
 
 
-def decay_excess(entry: Method, lr: float, options: Mapping[str, Any]) -> str | None:
-    """Return the reason why the weight decay of one step is above 1, or None.
+class DecayExcess(NamedTuple):
+    """Weight decay that would change the sign of the weights."""
+
+    option: str
+    """Name of the option."""
+
+    message: str
+    """Reason, as the end of a message that begins with the option."""
+
+
+def decay_excess(
+    entry: Method, lr: float, options: Mapping[str, Any], rank: int | None = None
+) -> DecayExcess | None:
+    """Return a weight decay of which more than 1 is applied in one step, or None.
 
     A step multiplies the weights by 1 - lr x weight_decay, which changes their sign if
     the product is above 1.
@@ -93,19 +105,38 @@ def decay_excess(entry: Method, lr: float, options: Mapping[str, Any]) -> str | 
             meanings, and are not checked.
         lr: learning rate.
         options: options of the method. Defaults are used for missing ones.
+        rank: lowest rank of a layer, for the weight decay that is divided by it. It is
+            not checked if this is None.
     """
-    used = entry.in_effect(options)
-    decay, ratio = used.get("weight_decay", 0.0), used.get("lr_ratio", 1.0)
-    # This rule divides by the rank and does not multiply by the learning rate.
-    other = used.get("decay_rule") == "over_rank" and used["a_rule"] != "adamw"
-    rate = lr * max(1.0, ratio)
-    if rate * decay <= 1 or other or entry.implementation is not None:
+    if entry.implementation is not None:
         return None
-    of_b = f" and lr_ratio={ratio:g}" if ratio > 1 else ""
-    return (
-        f"{decay:g} times the learning rate {lr:g}{of_b} is {rate * decay:g}. It must "
-        "be at most 1, because each step multiplies the weights by 1 minus this "
-        f"product. Use a weight_decay of at most {_rounded_down(1 / rate):g}"
+    used = entry.in_effect(options)
+    if used.get("decay_rule") == "over_rank" and used["a_rule"] != "adamw":
+        return _excess_over_rank(used["weight_decay"], rank)
+    ratio = max(1.0, used.get("lr_ratio", 1.0))
+    for name in ("weight_decay", "weight_decay_b", "weight_decay_a"):
+        own = 1.0 if name == "weight_decay_a" else ratio
+        rate, decay = lr * own, used.get(name) or 0.0
+        if rate * decay <= 1:
+            continue
+        of_b = f" and lr_ratio={ratio:g}" if own > 1 else ""
+        return DecayExcess(
+            name,
+            f"{decay:g} times the learning rate {lr:g}{of_b} is {rate * decay:g}. It "
+            "must be at most 1, because each step multiplies the weights by 1 minus "
+            f"this product. Use a {name} of at most {_rounded_down(1 / rate):g}",
+        )
+    return None
+
+
+def _excess_over_rank(decay: float, rank: int | None) -> DecayExcess | None:
+    if rank is None or decay <= rank:
+        return None
+    return DecayExcess(
+        "weight_decay",
+        f"{decay:g} divided by the rank {rank} is {decay / rank:g}. It must be at most "
+        "1, because each step multiplies A by 1 minus this quotient with "
+        f"decay_rule='over_rank'. Use a weight_decay of at most {rank}",
     )
 
 

@@ -36,6 +36,7 @@ class Option:
         unit: unit of the value, displayed in forms.
         label: displayed name. The default is ``name``.
         unset_means: value that is used for None, as text.
+        unset_as: name of the option whose value is used for None.
         unset_by: name of the option that selects the value used for None, and this
             value by its values.
         needs: name and value of another option that is required for this option to have
@@ -58,6 +59,7 @@ class Option:
     unit: str = ""
     label: str = ""
     unset_means: str = ""
+    unset_as: str = ""
     unset_by: tuple[str, Mapping[str, float]] | None = None
     needs: tuple[str, str] | None = None
     older: float | int | bool | str | None = None
@@ -224,6 +226,7 @@ class Method:
                 name, known = option.unset_by
                 values[option.name] = known[values[name]]
         idle = self.without_effect(options)
+        idle += [o for o in self.options if o.unset_as and values[o.name] is None]
         return {o.name: values[o.name] for o in self.options if o not in idle}
 
     def defaults(self) -> dict[str, Any]:
@@ -291,6 +294,10 @@ class PackagedMethod(Method):
             options: values of options by name. None means the default of the class.
         """
         values = {name: value for name, value in options.items() if value is not None}
+        # These are set per parameter group.
+        for option in self.options:
+            if option.unset_as:
+                values.pop(option.name, None)
         for name, parts in self.packed.items():
             values[name] = tuple(values.pop(part) for part in parts)
         return {**self.fixed, **values}

@@ -62,7 +62,7 @@ def _bias(batch: Batch, name: str) -> Number:
 
 def adamw_moved(batch: FactorBatch, name: str, gradient: Tensor) -> Tensor:
     """Return the factor after a step of torch's AdamW. The moments are updated."""
-    decay = batch.numbers["weight_decay"]
+    decay = batch.numbers[f"weight_decay_{name}"]
     if _fuses(batch) and isinstance(batch.lr, float) and isinstance(decay, float):
         return _fused(batch, batch.point, name, gradient, batch.lr, decay)
     move = adam_direction(batch, name, gradient)

@@ -38,6 +38,12 @@ class EightBitAdamW(SeparateBetas, AdamW8bit):
         # hooks. That of this common base class is never wrapped.
         return Optimizer8bit.step(self, closure)
 
+    def get_config(self, gindex: int, pindex: int, group: dict[str, Any]) -> Any:
+        """Return the options of a parameter, with the weight decay of its factor."""
+        parameter = self.param_groups[gindex]["params"][pindex]
+        decay = self._decay(group, parameter)
+        return super().get_config(gindex, pindex, {**group, "weight_decay": decay})
+
     def __getstate__(self) -> dict[str, Any]:
         # Torch only copies groups and state; bitsandbytes needs more in every step.
         own = ("initialized", "is_paged", "page_mng", "mng", "args", "optimizer_name")

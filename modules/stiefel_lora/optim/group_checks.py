@@ -17,11 +17,12 @@ from typing import Any
 from torch import Tensor
 
 from .._exceptions import CheckpointError, OptionError
-from ..methods import Method, Option, check_options, decay_excess
+from ..methods import DECAYS, Method, Option, check_options, decay_excess
 from .engine.refusals import check_lr
 from .groups import NAME_LISTS, NOTED_LR
+from .pairs import Pair
 
-__all__ = ["RESERVED", "GroupChecks", "check_saved_groups"]
+__all__ = ["RESERVED", "GroupChecks", "check_decay_of_pairs", "check_saved_groups"]
 
 log = logging.getLogger("stiefel_lora")
 
@@ -249,20 +250,48 @@ def _keys(entry: Method, defaults: Mapping[str, Any]) -> Iterator[str]:
             yield option.name
 
 
-def _decay_problem(entry: Method, group: Mapping[str, Any]) -> str | None:
-    """Return the problem of a learning rate and weight decay whose product exceeds 1.
+def check_decay_of_pairs(
+    entry: Method, pairs: Iterable[Pair], owners: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Check weight decays that depend on the rank of a layer.
+
+    Args:
+        entry: catalogue entry of the method.
+        pairs: pairs of the optimizer.
+        owners: parameter groups by the id of a factor.
+
+    Raises:
+        OptionError: If a step would change the sign of A.
+    """
+    lowest: dict[int, Pair] = {}
+    for pair in pairs:
+        known = lowest.setdefault(id(owners[id(pair.up)]), pair)
+        if pair.rank < known.rank:
+            lowest[id(owners[id(pair.up)])] = pair
+    for pair in lowest.values():
+        problem = _decay_problem(entry, owners[id(pair.up)], pair.rank)
+        if problem is not None:
+            raise OptionError(f"{problem}.")
+
+
+def _decay_problem(
+    entry: Method, group: Mapping[str, Any], rank: int | None = None
+) -> str | None:
+    """Return the problem of a weight decay that changes the sign of weights, or None.
 
     Numbers on an accelerator are not read.
     """
-    lr, decay = _plain(group.get("lr")), _plain(group.get("weight_decay"))
-    if not isinstance(lr, int | float) or not isinstance(decay, int | float):
+    given = {o.name: _plain(group[o.name]) for o in entry.options if o.name in group}
+    for name in DECAYS & given.keys():
+        if not isinstance(given[name], int | float):
+            given[name] = 0.0
+    lr = _plain(group.get("lr"))
+    if not isinstance(lr, int | float) or not any(map(given.get, DECAYS)):
         return None
-    if not decay:
+    found = decay_excess(entry, lr, given, rank)
+    if found is None:
         return None
-    known = {option.name for option in entry.options}
-    given = {key: group[key] for key in group if key in known}
-    problem = decay_excess(entry, lr, given | {"weight_decay": decay})
-    return problem and f"{entry.name}: weight_decay={problem}"
+    return f"{entry.name}: {found.option}={found.message}"
 
 
 def _plain(value: Any) -> Any:

@@ -54,6 +54,8 @@ class ParamGroup(_Params, total=False):
     """Names of the parameters if ``params`` contains tensors without names."""
 
     weight_decay: float
+    weight_decay_b: float | None
+    weight_decay_a: float | None
     beta1: float
     beta2: float
     eps: float

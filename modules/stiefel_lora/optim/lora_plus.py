@@ -40,6 +40,8 @@ class LoRAPlus(PairOptimizer):
             bitwise identical to the fused AdamW of torch.
         weight_decay: decoupled weight decay, multiplied by the learning rate of the
             factor.
+        weight_decay_b: weight decay of B. The default is weight_decay.
+        weight_decay_a: weight decay of A. The default is weight_decay.
         beta1: decay rate of the running average of the gradient.
         beta2: decay rate of the running average of the squared gradient.
         eps: term that is added to the square root of the second moment for numerical
@@ -60,6 +62,8 @@ class LoRAPlus(PairOptimizer):
         *,
         lr_ratio: float = 16.0,
         weight_decay: float = 0.0,
+        weight_decay_b: float | None = None,
+        weight_decay_a: float | None = None,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
@@ -67,6 +71,8 @@ class LoRAPlus(PairOptimizer):
         options = {
             "lr_ratio": lr_ratio,
             "weight_decay": weight_decay,
+            "weight_decay_b": weight_decay_b,
+            "weight_decay_a": weight_decay_a,
             "beta1": beta1,
             "beta2": beta2,
             "eps": eps,

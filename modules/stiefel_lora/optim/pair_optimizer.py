@@ -61,7 +61,7 @@ from .engine.saved_state import (
 from .engine.settling import Settling
 from .engine.together import step_together
 from .engine.two_passes import Factor, factors_of, step_factors
-from .group_checks import check_saved_groups
+from .group_checks import check_decay_of_pairs, check_saved_groups
 from .groups import Source, named_groups
 from .host_points import check_host
 from .lora_optimizer import LoraOptimizer
@@ -164,6 +164,7 @@ class PairOptimizer(LoraOptimizer):
                     found.rest.append((f"{pair.name}.{role}", factor))
                     found.reasons[id(factor)] = reason
         check_agreement(self._pairs, self._owners(), self.defaults, self.rule)
+        check_decay_of_pairs(self.entry, self._pairs, self._owners())
         self._rest = found.rest
         # The indices of pairs change here: what is kept by index is reset. Counts are
         # carried over through the state, which is kept by parameter.

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from torch import Tensor
 
-from ..methods import Option, adam_options
+from ..methods import Option, adam_options, decay_of
 
 __all__ = [
     "ROLES",
@@ -171,6 +171,15 @@ class Rule:
             "eps": group.get("eps", _USUAL["eps"]),
             "weight_decay": group.get("weight_decay", 0.0),
         }
+
+    def decay(self, group: Mapping[str, Any], role: Role | None) -> float:
+        """Return the weight decay of what AdamW trains: a factor, or None for the rest.
+
+        By default, this is the one of :meth:`adamw_options`, unless the method has
+        options for the weight decay of B and of A.
+        """
+        options = {**group, "weight_decay": self.adamw_options(group)["weight_decay"]}
+        return decay_of(role, options)
 
     def rest_lr_ratio(self, group: Mapping[str, Any]) -> float:
         """Return the AdamW learning rate of other parameters as a multiple of lr."""

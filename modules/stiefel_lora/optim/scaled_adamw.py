@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..methods import decay_of
 from ._moments import adamw_moved, moment_states
 from .groups import Source
 from .pair_optimizer import PairOptimizer
-from .rule import Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
+from .rule import ROLES, Core, FactorBatch, FactorRule, Role, Rule, Solver, StateShape
 
 __all__ = ["ScaledAdamW"]
 
@@ -70,13 +71,15 @@ class ScaledAdamWRule(Rule):
     _rules: Mapping[Role, FactorRule] = {"up": ScaledUp(), "down": ScaledDown()}
 
     def numbers(self, group: Mapping[str, Any]) -> dict[str, float]:
-        """Return damping, beta1, beta2, eps and weight decay."""
-        names = ("damping", "beta1", "beta2", "eps", "weight_decay")
-        return {name: group[name] for name in names}
+        """Return damping, beta1, beta2, eps and the weight decay of each factor."""
+        names = ("damping", "beta1", "beta2", "eps")
+        decays = {f"weight_decay_{role}": decay_of(role, group) for role in ROLES}
+        return {name: group[name] for name in names} | decays
 
     def joint_numbers(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the names of the numeric options of the solver."""
-        return ("damping", "beta1", "beta2", "eps", "weight_decay")
+        decays = (f"weight_decay_{role}" for role in ROLES)
+        return ("damping", "beta1", "beta2", "eps", *decays)
 
     def states(self, choices: Mapping[str, Any]) -> dict[str, StateShape]:
         """Return the state shapes: two moments for each factor."""
@@ -122,6 +125,8 @@ class ScaledAdamW(PairOptimizer):
         damping: damping of the Gram matrices before inversion, as a fraction of their
             mean eigenvalue.
         weight_decay: decoupled weight decay of both factors, multiplied by lr.
+        weight_decay_b: weight decay of B. The default is weight_decay.
+        weight_decay_a: weight decay of A. The default is weight_decay.
         beta1: decay rate of the running average of the gradient.
         beta2: decay rate of the running average of the squared gradient.
         eps: term that is added to the square root of the second moment for numerical
@@ -142,6 +147,8 @@ class ScaledAdamW(PairOptimizer):
         *,
         damping: float = 1e-2,
         weight_decay: float = 0.0,
+        weight_decay_b: float | None = None,
+        weight_decay_a: float | None = None,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
@@ -149,6 +156,8 @@ class ScaledAdamW(PairOptimizer):
         options = {
             "damping": damping,
             "weight_decay": weight_decay,
+            "weight_decay_b": weight_decay_b,
+            "weight_decay_a": weight_decay_a,
             "beta1": beta1,
             "beta2": beta2,
             "eps": eps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ from ..data.tensor_store import TensorStore
 from ..families import Family
 from ..families.text_training import checkpoint_layers
 from ..files.weights import LoraWeights
+from ..methods import decays_apart
 from ..optim.alpha import ALPHA_IS_RANK
+from ..optim.factor_groups import by_decay
 from ..optim.factory import create_optimizer
 from ..optim.foreign import create_foreign
 from ..optim.pair_optimizer import PairOptimizer
@@ -313,11 +315,15 @@ def add_text_loras(
     return whole
 
 
+def _trained(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((n, p) for n, p in module.named_parameters() if p.requires_grad)
+
+
 def _by_factor(
     module: nn.Module, prefix: str, patterns: Mapping[str, float]
 ) -> dict[float, list[tuple[str, nn.Parameter]]]:
     """Return the trained parameters by the factor of their learning rate."""
-    trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+    trained = list(_trained(module))
     layers = {name: name.partition(".lora_")[0] for name, _ in trained}
     factors = rate_factors([*dict.fromkeys(layers.values())], patterns)
     found: dict[float, list[tuple[str, nn.Parameter]]] = {}
@@ -365,10 +371,13 @@ def make_optimizer(
         # alpha is visible.
         source = groups or model
         return create_optimizer(chosen.name, source, lr=rate, **chosen.arguments())
+    if decays_apart(chosen.arguments()):
+        whole = [{"params": list(_trained(model))}]
+        groups = by_decay(groups or whole, chosen.arguments(), pairs_of(model))
     for group in groups:
         # Optimizers of other packages do not accept names.
         group["params"] = [parameter for _, parameter in group["params"]]
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [parameter for _, parameter in _trained(model)]
     return create_foreign(
         chosen.load(),
         chosen.source,

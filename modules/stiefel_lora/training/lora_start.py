@@ -79,15 +79,19 @@ def start_from_loras(
     orthonormal = method is not None and method.start != "lora"
     several = bool(config.text_encoder_rates)
     found: list[GivenStart] = []
+    quotients: set[float] = set()
     pairs = pairs_of(whole)
     for pair in pairs:
         factors = given.get(name_of(pair, family.component, several))
         if factors is not None:
             scale = alpha_of(whole, pair) / pair.rank
+            quotients.add(factors.scale / scale)
             found.append(set_factors(pair, factors, scale, orthonormal=orthonormal))
         if config.use_dora:
             set_magnitude(whole, pair, factors)
     _report(config, found, len(pairs))
+    if method is None or method.alpha_policy == "free":
+        _report_alpha(config, quotients)
 
 
 def _check_dora(config: TrainConfig, given: LoraWeights) -> None:
@@ -131,3 +135,23 @@ def _report(config: TrainConfig, found: Sequence[GivenStart], count: int) -> Non
             f"The rank of the files is higher than lora_rank={config.lora_rank}. "
             f"The relative error of the truncation is {lost / norm:.2%}."
         )
+
+
+def _report_alpha(config: TrainConfig, quotients: set[float]) -> None:
+    """Print the alpha with which the gradients are those of the scale of the file.
+
+    Args:
+        config: the configuration.
+        quotients: scales of the layers of the files, divided by those of the run.
+    """
+    if len(config.lora_model_name) > 1 or len(quotients) != 1:
+        return
+    (quotient,) = quotients
+    if math.isclose(quotient, 1.0, rel_tol=1e-6):
+        return
+    say(
+        f"alpha / rank of the file is {quotient:.4g} times lora_alpha / lora_rank. The "
+        "start is the same, but B and A are trained with lora_alpha. Set lora_alpha to "
+        f"{quotient * config.resolved_alpha:.6g} to train them with the scale of the "
+        "file."
+    )

@@ -21,6 +21,7 @@ from .key_rules import (
     turned,
 )
 from .optimizer_names import FoundOptimizer, find_optimizer, took_options
+from .start_files import OWN_ALPHA, start_file
 
 __all__ = ["DEFAULTS", "PROCESS", "option_rules"]
 
@@ -171,7 +172,7 @@ def _conv(scope: Scope, value: Any) -> Result:
 
 
 def _weights(scope: Scope, value: Any) -> Result:
-    return turned("a list of files", {"lora_model_name": [str(value)]})
+    return start_file(value, OWN_ALPHA, optimizer_of(scope))
 
 
 def _timesteps(scope: Scope, value: Any) -> Result:

@@ -24,7 +24,7 @@ from .sd_data import (
     SUBSET,
     SUBSET_DEFAULTS,
 )
-from .sd_family import family_of, trains_no_lora
+from .sd_family import family_of, options_without_lora, trains_no_lora
 from .sd_levels import overridden, same_for_all, unlike_first
 from .sd_objective import FLUX_DEFAULTS, OBJECTIVE
 from .sd_training import (
@@ -38,6 +38,7 @@ from .source_files import near, read_source
 
 __all__ = ["ROOT_RULES", "from_sd_scripts", "is_sd_scripts"]
 
+_NAME = "sd-scripts"
 _PARTS = ("datasets", "general", "launcher", "sample_prompts", "sample_sampler")
 
 ROOT_RULES: dict[str, Rule] = {
@@ -63,7 +64,7 @@ def from_sd_scripts(
     folder: Path,
     script: str = "",
     family: str | None = None,
-    name: str = "sd-scripts",
+    name: str = _NAME,
     labels: Mapping[str, str] | None = None,
     originals: Mapping[str, Any] | None = None,
     extra: list[Entry] | None = None,
@@ -87,9 +88,13 @@ def from_sd_scripts(
     found, guess = family_of(options, script, family)
     parts = {key: options.pop(key) for key in _PARTS if key in options}
     entries, data = _root(options, parts, found)
+    notes = [guess] if guess else []
     if trains_no_lora(script):
         note = f"a LoRA is trained instead, because {why.ADAPTERS}"
         entries.insert(0, Entry("script", script, "ignored", note=note, matters=True))
+    elif name == _NAME and not script:
+        assumed, lines = _assumed_lora(options)
+        entries, notes = assumed + entries, notes + lines
     launcher = parts.get("launcher")
     for key, value in launcher.items() if isinstance(launcher, dict) else ():
         entries.append(Entry(f"launcher.{key}", value, "ignored", note=why.DEVICES))
@@ -104,10 +109,26 @@ def from_sd_scripts(
     result["concepts"] = _concepts(options, parts, found, data)
     result = _completed(result, data)
     entries = [_labeled(entry, labels or {}, originals or {}) for entry in entries]
-    notes = [guess] if guess else []
     return finished(
         {"model_type": found, **result}, entries + (extra or []), name, notes
     )
+
+
+def _assumed_lora(options: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
+    """Return what is reported on options without the name of a script."""
+    if not options or options.get("network_module"):
+        return [], []
+    others = options_without_lora(options)
+    if not others:
+        return [], [
+            "network_module is not set: the options are read as those of a LoRA. If "
+            "they are for a full fine-tune, its learning rate is too low for a LoRA."
+        ]
+    note = (
+        f"is not set, and {', '.join(others)} is only used by scripts that train no "
+        f"LoRA. A LoRA is trained instead, because {why.ADAPTERS}"
+    )
+    return [Entry("network_module", None, "ignored", note=note, matters=True)], []
 
 
 def _sampler(value: Any, family: str, samples: list[dict[str, Any]]) -> Entry:

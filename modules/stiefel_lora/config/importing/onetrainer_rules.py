@@ -25,6 +25,7 @@ from .key_rules import (
     without_counterpart,
 )
 from .onetrainer_parts import OPTIMIZER, PARTS, optimizer_of
+from .start_files import FILE_ALPHA, start_file
 
 __all__ = ["DEFAULTS", "NONE_COUNTS", "ROOT"]
 
@@ -241,7 +242,7 @@ def _destination(scope: Scope, value: Any) -> Result:
 
 
 def _weights(scope: Scope, value: Any) -> Result:
-    return turned("a list of files", {"lora_model_name": [str(value)]})
+    return start_file(value, FILE_ALPHA, optimizer_of(scope))
 
 
 def _method(scope: Scope, value: Any) -> Result:

@@ -9,13 +9,25 @@ from typing import Any
 
 from .unsupported import no_such_family
 
-__all__ = ["family_of", "trains_no_lora"]
+__all__ = ["family_of", "options_without_lora", "trains_no_lora"]
 
 _LORA_SCRIPT = re.compile(r"(?:\w+_)?train_network(?:_\w+)?\.py")
 # Scripts of sd-scripts without a family in their names are for SD 1.5.
 _OTHER_SCRIPT = re.compile(
     r"(?:\w+_)?(?:fine_tune|train(?:_db|_textual_inversion(?:_XTI)?|"
     r"_control_?net(?:_lllite)?(?:_old)?)?)\.py"
+)
+# Options of these scripts that those of LoRAs do not have (sd-scripts 48d368f).
+_WITHOUT_LORA = frozenset(
+    (
+        *("block_lr", "blockwise_fused_optimizers", "cond_emb_dim"),
+        *("diffusers_xformers", "double_blocks_to_swap", "fused_optimizer_groups"),
+        *("init_word", "learning_rate_te", "learning_rate_te1", "learning_rate_te2"),
+        *("learning_rate_te3", "mem_eff_save", "no_token_padding"),
+        *("num_last_block_to_freeze", "num_vectors_per_token", "single_blocks_to_swap"),
+        *("stop_text_encoder_training", "token_string", "train_t5xxl"),
+        *("train_text_encoder", "use_object_template", "use_style_template"),
+    )
 )
 _OTHERS = {
     "sd3": "Stable Diffusion 3",
@@ -79,6 +91,17 @@ def trains_no_lora(script: str) -> bool:
     [True, False]
     """
     return _OTHER_SCRIPT.fullmatch(_name(script)) is not None
+
+
+def options_without_lora(options: Mapping[str, Any]) -> list[str]:
+    """Return the options that only scripts have that train no LoRA.
+
+    >>> options_without_lora({"train_text_encoder": True, "learning_rate": 1e-6})
+    ['train_text_encoder']
+    """
+    if options.get("network_module"):
+        return []
+    return [key for key in options if key in _WITHOUT_LORA and options[key]]
 
 
 def _name(script: str) -> str:

@@ -23,6 +23,7 @@ from .optimizer_names import FoundOptimizer, find_optimizer, took_options
 from .sd_saving import SAVING, interval_rule
 from .sd_schedule import SCHEDULE
 from .source_files import literal
+from .start_files import OWN_ALPHA, WHOLE_FILE, start_file
 
 __all__ = [
     "DEFAULTS",
@@ -282,7 +283,8 @@ def _format(scope: Scope, value: Any) -> Result:
 
 
 def _weights(scope: Scope, value: Any) -> Result:
-    return turned("a list of files", {"lora_model_name": [str(value)]})
+    whole = bool(scope.get("dim_from_weights"))
+    return start_file(value, WHOLE_FILE if whole else OWN_ALPHA, optimizer_of(scope))
 
 
 def _masked(scope: Scope, value: Any) -> Result:

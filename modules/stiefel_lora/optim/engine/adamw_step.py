@@ -14,7 +14,7 @@ from torch.optim.adamw import adamw
 
 from ..groups import is_magnitude
 from ..pairs import Pair
-from ..rule import AdamWOptions, Role, Rule
+from ..rule import ROLES, AdamWOptions, Role, Rule
 from .batching import Member, free_half
 from .master_weights import State, values
 from .stacking import bucketed
@@ -31,8 +31,8 @@ __all__ = [
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 """Names of the states of torch's AdamW."""
 
-# (parameter, gradient, multiple of the group's rate, whether it decays, in a pair)
-Entry = tuple[Tensor, Tensor, float, bool, bool]
+# (parameter, gradient, multiple of the group's rate, weight decay, in a pair)
+Entry = tuple[Tensor, Tensor, float, float, bool]
 
 
 def step_rest(
@@ -58,19 +58,18 @@ def step_rest(
     free = {id(param): _decays(name, param) for name, param in rest}
     for group in groups:
         options = rule.adamw_options(group)
-        without_decay: AdamWOptions = {**options, "weight_decay": 0.0}
         entries = list(_entries(group, rule, free, by_id))
         # The kernel takes one rate, one decay, one dtype and one device per call.
         for bucket in bucketed(entries, _key):
             params = [entry[0] for entry in bucket]
-            _, _, ratio, decays, in_pair = bucket[0]
+            _, _, ratio, decay, in_pair = bucket[0]
             adamw_step(
                 # The float32 copies move where there are any; moments stay under the
                 # parameter, as in checkpoints of torch.
                 [values(state, param) for param in params],
                 [entry[1] for entry in bucket],
                 [state[param] for param in params],
-                options if decays else without_decay,
+                {**options, "weight_decay": decay},
                 lr=group["lr"] * ratio,
                 # Parameters outside pairs step even if a pair on their device cannot.
                 found=found(params[0].device) if in_pair else None,
@@ -138,12 +137,16 @@ def _entries(
 ) -> Iterator[Entry]:
     roles = rule.adamw_roles(group)
     rest_ratio = rule.rest_lr_ratio(group)
+    rest_decay = rule.decay(group, None)
+    decays = {role: rule.decay(group, role) for role in ROLES}
     for param in group["params"]:
         if id(param) in by_id:
             gradient, role = by_id[id(param)]
-            yield param, gradient, roles.get(role, rest_ratio), True, True
+            ratio = roles.get(role, rest_ratio)
+            yield param, gradient, ratio, decays[role], True
         elif id(param) in free and param.grad is not None:
-            yield param, param.grad, rest_ratio, free[id(param)], False
+            decay = rest_decay if free[id(param)] else 0.0
+            yield param, param.grad, rest_ratio, decay, False
 
 
 def _decays(name: str, param: Tensor) -> bool:
@@ -155,8 +158,8 @@ def _decays(name: str, param: Tensor) -> bool:
 
 
 def _key(entry: Entry) -> tuple[Any, ...]:
-    param, _, ratio, decays, in_pair = entry
-    return param.device, param.dtype, ratio, decays, in_pair
+    param, _, ratio, decay, in_pair = entry
+    return param.device, param.dtype, ratio, decay, in_pair
 
 
 def adamw_step(
