@@ -50,4 +50,4 @@ def start_file(value: Any, alpha: str, found: FoundOptimizer) -> Result:
     # The scale is not a factor of the gradient if the step is one of the product.
     if found.owns_scale and alpha != OWN_ALPHA:
         return turned("a list of files", sets)
-    return turned(alpha, sets, matters=alpha == OWN_ALPHA)
+    return turned(alpha, sets)
