@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import asyncio
+import html
 import json
 import os
 import re
@@ -28,6 +29,7 @@ import tempfile
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import psutil
 from ui_speed import write_events
@@ -37,6 +39,8 @@ from wsproto.extensions import PerMessageDeflate
 
 # Seconds between the confirmations of a browser.
 _ACK_SECONDS = 3.0
+# Seconds in which a browser gets what happened before.
+_OPENING_SECONDS = 15.0
 
 
 class Watcher:
@@ -44,9 +48,11 @@ class Watcher:
 
     def __init__(self, port: int, path: str) -> None:
         self.port, self.path = port, path
-        self.page_bytes = self.received = self.messages = 0
+        self.page_bytes = self.received = self.opening = self.messages = 0
         self._next = 0
+        self._part = ""
         self._query: dict[str, object] = {}
+        self._ready: list[dict[str, object]] = []
 
     async def watch(self, until: float) -> None:
         """Open the page and receive messages until a time."""
@@ -62,7 +68,7 @@ class Watcher:
             extensions=[PerMessageDeflate()],
         )
         writer.write(socket.send(request))
-        confirmed = time.monotonic()
+        began = confirmed = time.monotonic()
         while (left := until - time.monotonic()) > 0:
             try:
                 data = await asyncio.wait_for(reader.read(1 << 16), min(left, 1.0))
@@ -72,6 +78,8 @@ class Watcher:
                 raise ConnectionError("the server has closed the connection")
             if data:
                 self.received += len(data)
+                if time.monotonic() - began < _OPENING_SECONDS:
+                    self.opening = self.received
                 socket.receive_data(data)
                 self._answer(socket, writer)
             if time.monotonic() - confirmed > _ACK_SECONDS:
@@ -82,7 +90,6 @@ class Watcher:
         writer.close()
 
     def _answer(self, socket: WSConnection, writer: asyncio.StreamWriter) -> None:
-        text = ""
         for event in socket.events():
             if isinstance(event, AcceptConnection):
                 continue
@@ -90,18 +97,22 @@ class Watcher:
                 writer.write(socket.send(event.response()))
             if not isinstance(event, TextMessage):
                 continue
-            text += event.data
+            self._part += event.data
             if not event.message_finished:
                 continue
+            text, self._part = self._part, ""
             if text.startswith("0"):
                 writer.write(socket.send(TextMessage("40")))
+            elif text.startswith("40"):
+                for each in self._ready:
+                    ready = json.dumps(["event", each])
+                    writer.write(socket.send(TextMessage(f"42{ready}")))
             elif text == "2":
                 writer.write(socket.send(TextMessage("3")))
             elif text.startswith("42"):
                 self.messages += 1
                 for found in re.finditer(r'"_id":(\d+)', text):
                     self._next = max(self._next, int(found[1]) + 1)
-            text = ""
 
     async def _open_page(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -123,6 +134,24 @@ class Watcher:
             "tab_id": secrets.token_hex(8),
             "document_id": secrets.token_hex(8),
         }
+        self._ready = [
+            {
+                "id": int(name),
+                "client_id": query["client_id"],
+                "listener_id": event["listener_id"],
+                "args": [],
+            }
+            for name, element in _elements(page.decode()).items()
+            for event in element.get("events", ())
+            if event["type"] == "ready"
+        ]
+
+
+def _elements(page: str) -> dict[str, dict[str, Any]]:
+    """Return the elements of a page. Plots ask for their data when they are shown."""
+    found = re.search(r"String\.raw`(.*?)`", page, re.DOTALL)
+    assert found is not None, page[:300]
+    return json.loads(html.unescape(found[1]))
 
 
 def start_server(folder: Path, port: int, runs: Path) -> psutil.Popen:
@@ -141,15 +170,16 @@ def start_server(folder: Path, port: int, runs: Path) -> psutil.Popen:
     )
 
 
-async def first_page(port: int) -> None:
+async def first_page(server: psutil.Popen, port: int) -> None:
     """Wait until the server sends its first page."""
-    while True:
+    while server.poll() is None:
         try:
             await Watcher(port, "/")._open_page()
         except OSError:
             await asyncio.sleep(0.02)
         else:
             return
+    raise SystemExit("the server has ended")
 
 
 def start_run(folder: Path, seconds: float, *, train: bool) -> psutil.Popen:
@@ -191,13 +221,14 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
     run = start_run(runs, options.seconds + 60, train=options.train)
     run.cpu_affinity(cores[:1])
     psutil.Process().cpu_affinity(cores[-1:])
-    while not (runs / "load" / "events.jsonl").exists():
-        time.sleep(0.2)
-    time.sleep(5.0)
+    events = runs / "load" / "events.jsonl"
+    # Loading the demo takes a while.
+    while not events.exists() or b'"ranks"' not in events.read_bytes():
+        time.sleep(0.5)
     began = time.monotonic()
     server = start_server(folder, port, runs)
     try:
-        await first_page(port)
+        await first_page(server, port)
         used = sum(server.cpu_times()[:2])
         wall = time.monotonic() - began
         print(f"first page: {wall:.1f} s, {used:.1f} s of the processor")
@@ -211,13 +242,15 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
             highest = max(highest, server.memory_info().rss)
         await asyncio.gather(*tasks)
         spent = sum(server.cpu_times()[:2]) - used
-        minutes = options.seconds / 60
-        received = sum(found.received for found in browsers) / len(browsers)
+        minutes = (options.seconds - _OPENING_SECONDS) / 60
+        opening = sum(found.opening for found in browsers) / len(browsers)
+        received = sum(found.received for found in browsers) / len(browsers) - opening
         messages = sum(found.messages for found in browsers) / len(browsers)
         print(f"{len(browsers)} browsers, {options.seconds:.0f} s:")
-        print(f"page: {browsers[0].page_bytes / 1e3:.0f} kB")
+        page = browsers[0].page_bytes
+        print(f"page: {page / 1e3:.0f} kB, curves and heat map: {opening / 1e3:.0f} kB")
         print(f"per browser and minute: {received / minutes / 1e3:.1f} kB,", end=" ")
-        print(f"{messages / minutes:.0f} messages")
+        print(f"{messages / options.seconds * 60:.0f} messages")
         print(f"server: {spent:.1f} s of the processor, {highest / 1e6:.0f} MB at most")
     finally:
         for process in (run, server):
