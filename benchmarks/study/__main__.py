@@ -3,6 +3,8 @@
     python benchmarks/study run --stage product --minutes 60
     python benchmarks/study stack
     python benchmarks/study strength
+    python benchmarks/study judge
+    python benchmarks/study samples
     python benchmarks/study report [--into docs/evidence.md]
     python benchmarks/study sheet --base flux --output sheet.png
     python benchmarks/study ranks --output ranks.png
@@ -25,6 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from demo_runs import read_rows, run_missing  # noqa: E402
 from ranks import write_ranks  # noqa: E402
+from samples import next_samples, samples_table  # noqa: E402
 from sheet import write_sheet  # noqa: E402
 from stack import next_stack, stack_table  # noqa: E402
 from stages import BASES, STAGES  # noqa: E402
@@ -33,14 +36,18 @@ from tables import fill_page, fill_table, report  # noqa: E402
 
 RESULTS = HERE / "results"
 IMAGES = {"sheet": write_sheet, "ranks": write_ranks}
+OTHERS = {
+    "stack": (next_stack, stack_table),
+    "strength": (next_strength, strength_table),
+    "samples": (next_samples, samples_table),
+}
+"""Next run and table of what is not a stage."""
 
 
 def main() -> None:
     """Run what is missing of a stage, or print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "action", choices=("run", "stack", "strength", "report", *IMAGES)
-    )
+    parser.add_argument("action", choices=("run", *OTHERS, "report", "judge", *IMAGES))
     parser.add_argument("--stage", choices=list(STAGES), default=next(iter(STAGES)))
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -52,9 +59,13 @@ def main() -> None:
     if arguments.action == "run":
         run_missing(path, arguments.minutes, STAGES[arguments.stage].next_run)
         return
-    others = {"stack": next_stack, "strength": next_strength}
-    if arguments.action in others:
-        run_missing(path, arguments.minutes, others[arguments.action])
+    if arguments.action in OTHERS:
+        run_missing(path, arguments.minutes, OTHERS[arguments.action][0])
+        return
+    if arguments.action == "judge":
+        from judge import train_judge
+
+        train_judge()
         return
     if arguments.action in IMAGES:
         target = arguments.output or Path(f"{arguments.action}.png")
@@ -62,13 +73,13 @@ def main() -> None:
         return
     if arguments.into:
         page = fill_page(arguments.into.read_text("utf-8"), STAGES, read_rows(path))
-        page = fill_table(page, "stack", stack_table(read_rows(path)))
-        page = fill_table(page, "strength", strength_table(read_rows(path)))
+        for name, (_, table) in OTHERS.items():
+            page = fill_table(page, name, table(read_rows(path)))
         arguments.into.write_text(page, "utf-8")
         return
     for stage in STAGES.values():
         print(report(stage, read_rows(path)))
-    for table in (stack_table, strength_table):
+    for _, table in OTHERS.values():
         print("\n".join(table(read_rows(path))))
 
 

@@ -8,21 +8,20 @@ and samples the first validation captions with seed 0. Nothing is chosen by its 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import textwrap
 from pathlib import Path
 
-from demo_runs import PRESETS, ROOT, Rows
+from demo_runs import Rows
 from PIL import Image, ImageDraw, ImageFont
+from samples import sample
 from stages import ADAMW, PRODUCT, Cell
-from tasks import task_settings
+from tasks import validation_drawings
 
 __all__ = ["write_sheet"]
 
-COUNT, STEPS, GUIDANCE = 12, 20, 2.0
+COUNT = 12
 SIDE, MARGIN, HEADING = 96, 6, 110
-VALIDATION = ROOT / "modules" / "stiefel_lora" / "demo" / "pictures" / "validation"
 
 
 def write_sheet(base: str, rows: Rows, target: Path, steps: int = 120) -> None:
@@ -31,7 +30,7 @@ def write_sheet(base: str, rows: Rows, target: Path, steps: int = 120) -> None:
     Raises:
         ValueError: a sweep whose best rate is not known yet.
     """
-    drawings = sorted(VALIDATION.glob("*.png"))[:COUNT]
+    drawings = validation_drawings()[:COUNT]
     captions = [
         path.with_suffix(".txt").read_text("utf-8").strip() for path in drawings
     ]
@@ -54,25 +53,12 @@ def _samples(
     cell: Cell, rows: Rows, captions: list[str]
 ) -> tuple[list[Image.Image], list[Image.Image]]:
     """Samples before and after training at the best rate, seed 1."""
-    from stiefel_lora.config import load_config
-    from stiefel_lora.training import train
-
     rate = cell.best(rows)
     if rate is None:
         raise ValueError(f"The sweep of {cell.method.label} is not complete.")
     run = cell.runs(rate)[0]
-    sample = {"steps": STEPS, "guidance": GUIDANCE}
-    settings = {
-        **run.own_settings(),
-        **task_settings(run.task),
-        "samples": [{"prompt": caption, **sample} for caption in captions],
-        "sample_every": run.steps,
-        "validate_every": 0,
-    }
     with tempfile.TemporaryDirectory() as folder:
-        settings["output_dir"] = folder
-        pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        made = train(load_config(PRESETS[run.base], pairs)).run_dir / "samples"
+        made = sample(run, captions, Path(folder))
         before, after = (
             [
                 Image.open(made / f"step-{step:06d}-{index}.png").convert("RGB")

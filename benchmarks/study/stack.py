@@ -22,7 +22,7 @@ from unittest import mock
 
 from demo_runs import Rows
 from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
-from stages import ADAMW, BASES, EARLIER, SEEDS, Cell
+from stages import ADAMW, BASES, EARLIER, SEEDS, Cell, by_label
 from tables import interval_text, paired_lines
 from tasks import task_folder
 
@@ -214,7 +214,7 @@ def stack_table(done: Rows) -> list[str]:
         "| both at equal single losses | norms | cosine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return [*lines, *paired_lines(done, (ADAMW, EARLIER), _stack, _line)]
+    return [*lines, *paired_lines(done, by_label((ADAMW, EARLIER)), _stack, _line)]
 
 
 def _line(

@@ -13,7 +13,19 @@ from one_run import NUMERICS, Method, Run, halves_of
 
 from stiefel_lora.jobs.comparison import swept_rates
 
-__all__ = ["ADAMW", "BASES", "EARLIER", "PRODUCT", "SEEDS", "STAGES", "Cell", "Stage"]
+__all__ = [
+    "ADAMW",
+    "BASES",
+    "EARLIER",
+    "FIRST",
+    "PRODUCT",
+    "SEEDS",
+    "STAGES",
+    "TUNED",
+    "Cell",
+    "Stage",
+    "by_label",
+]
 
 ADAMW = Method("AdamW", "adamw", 3e-3)
 # The default, spelled out so that its rows keep their meaning if it changes again.
@@ -100,6 +112,8 @@ ADDED = (
         (*_DEFAULT, ("weight_decay", 0.01)),
     ),
 )
+# AdamW with its best beta1.
+TUNED = MOMENTA[2]
 # The options of the baseline, each swept once around its default.
 ADAMW_OPTIONS = tuple(
     Method(f"AdamW, {label}", "adamw", 3e-3, options)
@@ -130,6 +144,13 @@ OTHERS = (
     ),
     Method("Prodigy", "custom", 1.0, (("class", "prodigyopt.Prodigy"),)),
 )
+
+
+def by_label(methods: Iterable[Method]) -> dict[str, Method]:
+    """Methods by their names in tables."""
+    return {method.shown: method for method in methods}
+
+
 RATE_STEP, FIRST, WIDEST = 2.0, 5, 7
 SEEDS = (1, 2, 3)
 
@@ -306,7 +327,7 @@ STAGES = {
         tuple(
             Cell("sdxl", method, 16, 60, task)
             for task in ("large", "concepts")
-            for method in (ADAMW, EARLIER, HEAVY, FACTORS, *OTHERS)
+            for method in (ADAMW, PRODUCT, HEAVY, FACTORS, *OTHERS)
         ),
         seeds=1,
     ),
@@ -315,15 +336,15 @@ STAGES = {
         ADAMW,
         (
             *_cells(RIVALS, (16, 64), 120, "large"),
-            *_cells((MOMENTA[2],), (16, 64), 120, "large", rates=3),
+            *_cells((TUNED,), (16, 64), 120, "large", rates=3),
             *_cells(ADAMW_OPTIONS, (16,), 120, "large", rates=3),
         ),
     ),
     "tuned": Stage(
         "AdamW with its best beta1",
-        MOMENTA[2],
+        TUNED,
         (
-            *_cells((MOMENTA[2],), (16, 64), 120, "large", rates=3),
+            *_cells((TUNED,), (16, 64), 120, "large", rates=3),
             *_cells((PRODUCT,), (16, 64), 120, "large"),
         ),
     ),
@@ -351,7 +372,7 @@ STAGES = {
         "Two images a step: momentum where gradients are noisy",
         _two_images(ADAMW),
         _cells(
-            tuple(map(_two_images, (HEAVY, *MOMENTA[:2], ADAMW, MOMENTA[2]))),
+            tuple(map(_two_images, (HEAVY, *MOMENTA[:2], ADAMW, TUNED))),
             (16,),
             240,
             "large",
@@ -363,7 +384,7 @@ STAGES = {
         ADAMW,
         (
             *_cells((ADAMW, PRODUCT), (16,), 120, "concepts"),
-            *_cells((MOMENTA[2],), (16,), 120, "concepts", rates=3),
+            *_cells((TUNED,), (16,), 120, "concepts", rates=3),
         ),
     ),
     "style": Stage(

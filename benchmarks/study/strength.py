@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from demo_runs import LOSS, Rows
 from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
-from stages import ADAMW, BASES, EARLIER, FACTORS, HEAVY, SEEDS, Cell
+from stages import ADAMW, BASES, EARLIER, FACTORS, HEAVY, SEEDS, Cell, by_label
 from tables import interval_text, paired_lines
 
 __all__ = ["WEIGHTS", "Strength", "next_strength", "strength_table"]
@@ -104,7 +104,7 @@ def strength_table(done: Rows) -> list[str]:
         "| other drawing where the same is AdamW's |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return [*lines, *paired_lines(done, METHODS, _strength, _line)]
+    return [*lines, *paired_lines(done, by_label(METHODS), _strength, _line)]
 
 
 def _line(

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from demo_runs import Job, Rows
-from one_run import NUMERICS, Method, halves_of
+from one_run import NUMERICS, halves_of
 from stages import BASES, SEEDS, Cell, Stage
 
 from stiefel_lora.jobs.comparison_table import paired_interval
@@ -21,6 +22,8 @@ __all__ = [
     "paired_lines",
     "report",
 ]
+
+T = TypeVar("T")
 
 
 def fill_page(text: str, stages: Mapping[str, Stage], done: Rows) -> str:
@@ -45,28 +48,28 @@ def fill_table(text: str, name: str, table: Sequence[str]) -> str:
 
 def paired_lines(
     done: Rows,
-    methods: Sequence[Method],
-    job_of: Callable[[Rows, str, Method, int], Job | None],
+    methods: Mapping[str, T],
+    job_of: Callable[[Rows, str, T, int], Job | None],
     line: Callable[[str, str, dict[int, dict], dict[int, dict]], str],
 ) -> list[str]:
     """One line per base and method, beside the rows of the first method.
 
     Args:
         done: finished runs.
-        methods: methods to compare; the first one is the baseline.
+        methods: methods to compare by label; the first one is the baseline.
         job_of: function that returns the job of a base, method and seed, or None.
         line: function of base, label, rows by seed and rows of the baseline.
     """
     lines = []
     for base in BASES:
         rows = {}
-        for method in methods:
+        for label, method in methods.items():
             jobs = {seed: job_of(done, base, method, seed) for seed in SEEDS}
             found = {seed: done.get(job.key) for seed, job in jobs.items() if job}
-            rows[method.shown] = {
+            rows[label] = {
                 seed: r for seed, r in found.items() if r and r["numerics"] == NUMERICS
             }
-        rival = rows[methods[0].shown]
+        rival = rows[next(iter(methods))]
         lines += [line(base, label, own, rival) for label, own in rows.items() if own]
     return lines
 

@@ -41,10 +41,18 @@ from demo_parts.concepts import (
 from demo_parts.image_set import choose
 from demo_parts.rasters import SIDE, load_image
 
-__all__ = ["TASKS", "task_folder", "task_settings"]
+__all__ = [
+    "PACKAGES",
+    "TASKS",
+    "all_concepts",
+    "task_folder",
+    "task_settings",
+    "validation_drawings",
+]
 
 PACKAGES = ROOT / "build" / "packages"
 DATA = ROOT / "build" / "study_data"
+DRAWINGS = ROOT / "modules" / "stiefel_lora" / "demo" / "pictures" / "validation"
 SEED, CONCEPTS = 0, 48
 # A crop keeps this share of each side.
 KEPT = 0.85
@@ -76,6 +84,18 @@ def task_folder(task: str) -> Path:
             _write(folder / subset, entries)
         (folder / "complete").touch()
     return folder
+
+
+def validation_drawings() -> list[Path]:
+    """Images of the validation concepts in the style, beside their captions."""
+    return sorted(DRAWINGS.glob("*.png"))
+
+
+def all_concepts() -> list[Concept]:
+    """Concepts of the base model and of ``large``, by code points."""
+    packages.fetch(PACKAGES)
+    known, new, _ = _concepts()
+    return sorted([*known["train"], *known["validation"], *new], key=lambda c: c.points)
 
 
 def _write(folder: Path, entries: Iterable[Entry]) -> None:

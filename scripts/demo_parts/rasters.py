@@ -31,6 +31,11 @@ def load_image(folder: Path, style: str, key: str) -> Image.Image:
     return _on_white(_render(_svg(folder, style, key)))
 
 
+def render_icon(body: str, side: int) -> Image.Image:
+    """Content of an SVG of `side` x `side` units as RGB on white, `SIDE` pixels."""
+    return _on_white(_render(_icon_svg(body, side)))
+
+
 def load_rasters(
     folder: Path, cache: Path, concepts: list[Concept], style: str
 ) -> tuple[list[Concept], np.ndarray]:
@@ -81,10 +86,14 @@ def _svg(folder: Path, style: str, key: str) -> str:
         images = packages.content(folder, packages.TWEMOJI) / "dist" / "svg"
         return (images / f"{key}.svg").read_text("utf-8")
     icons = _noto_icons(packages.content(folder, packages.NOTO))
+    return _icon_svg(icons[key], 128)
+
+
+def _icon_svg(body: str, side: int) -> str:
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" '
-        'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 128 128">'
-        f"{icons[key]}</svg>"
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {side} {side}">'
+        f"{body}</svg>"
     )
 
 

@@ -10,6 +10,10 @@ from types import ModuleType
 
 import pytest
 
+MODULES = (
+    *("demo_runs", "one_run", "stages", "tables", "stack", "strength", "samples"),
+    *("tasks", "judge"),
+)
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -19,7 +23,7 @@ def study() -> Iterator[ModuleType]:
     before = list(sys.path), set(sys.modules)
     sys.path[:0] = [str(BENCHMARKS / "study"), str(BENCHMARKS)]
     namespace = ModuleType("study")
-    for name in ("demo_runs", "one_run", "stages", "tables", "stack", "strength"):
+    for name in MODULES:
         setattr(namespace, name, importlib.import_module(name))
     sys.path[:] = before[0]
     yield namespace
