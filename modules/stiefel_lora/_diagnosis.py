@@ -41,6 +41,7 @@ _IMPORTED = {
     "captions": ("onnxruntime",),
     "heif": ("pillow_heif",),
     "plots": ("matplotlib",),
+    "cluster": ("ray",),
 }
 NEEDED = ("train",)
 """Parts of the package that are required for training."""

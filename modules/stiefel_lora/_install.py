@@ -26,6 +26,7 @@ EXTRAS = {
     "captions": "automatic captions by a tagger",
     "heif": "images of phones (.heic, .heif)",
     "plots": "stiefel-lora runs plot",
+    "cluster": "stiefel-lora batch on a cluster (Ray)",
 }
 """Purpose of each extra."""
 

@@ -16,7 +16,7 @@ from typing import Any
 from helpers.forked import start_forked
 from helpers.runs import make_images, tiny_config
 from stiefel_lora.config import dump_lean
-from stiefel_lora.jobs import Job, Queue, runner, worker
+from stiefel_lora.jobs import Job, Queue, engine, worker
 from stiefel_lora.training import read_events
 
 __all__ = [
@@ -85,7 +85,7 @@ def forked_batch(log: Path, *arguments: object) -> ForkServerProcess:
 def _batch(arguments: list[str]) -> None:
     from stiefel_lora._commands import app
 
-    runner.start_detached = _fork_worker  # type: ignore[assignment]
+    engine.start_detached = _fork_worker  # type: ignore[assignment]
     app(["batch", *arguments], prog_name="stiefel-lora")
 
 

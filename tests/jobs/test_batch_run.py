@@ -15,6 +15,7 @@ from helpers.jobs import forked_batch, kill, kinds, pid_of, tiny_file, until
 from helpers.runs import assert_same_tensors
 from stiefel_lora.config import load_config, parse_config
 from stiefel_lora.jobs import JobState, Plan, Queue, add_jobs
+from stiefel_lora.jobs.engine import LocalEngine
 from stiefel_lora.jobs.runner import Runner
 from stiefel_lora.training import train
 
@@ -197,7 +198,7 @@ def test_a_runner_starts_a_job_as_users_have_it(tmp_path):
     queue = Queue(tmp_path / "queue")
     add_jobs(queue, [Plan(config, "tiny.json", {})])
     model.rmdir()
-    runner = Runner(queue, [""])
+    runner = Runner(queue, LocalEngine([""]))
     assert runner.lead()
     until(lambda: not runner.tick(), "the end of the job")
     (job,) = queue.jobs()

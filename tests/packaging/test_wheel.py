@@ -77,7 +77,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     base = [r for r in metadata.get_all("Requires-Dist") or [] if "extra ==" not in r]
     assert base == ["torch>=2.4"]
     extras = {"train", "ui", "quant", "xformers", "captions", "heif", "optimizers"}
-    extras |= {"plots", "test", "docs"}
+    extras |= {"plots", "cluster", "web", "test", "docs"}
     assert set(metadata.get_all("Provides-Extra") or []) == extras
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .._wording import counted
-from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, user_errors
+from ._shared import FAILURE, INTERRUPTED, PluginOption, SetOption, unset, user_errors
 
 if TYPE_CHECKING:
     from ..jobs.job import Job
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigsArgument",
     "DevicesOption",
+    "Engine",
     "JobsOption",
     "SweepOption",
     "batch",
 ]
 
 _WIDE = 240
+
+
+class Engine(str, enum.Enum):
+    """Place of the processes of a batch."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 ConfigsArgument = Annotated[
     list[str],
@@ -90,6 +100,33 @@ def batch(
         ),
     ] = False,
     plugins: PluginOption = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            case_sensitive=False,
+            help="Where the jobs run: on this machine, or on a cluster of Ray.",
+        ),
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        unset(
+            "Address of the Ray cluster: host:port, auto for the cluster that this "
+            "machine is part of, or local to start Ray on this machine. The default "
+            "is RAY_ADDRESS, or local if it is not set.",
+            "--address",
+            metavar="HOST:PORT",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="CPU cores of each job on Ray. By default, the cores of a node are "
+            "divided by its jobs.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train several LoRAs in separate processes. Run the command again to resume."""
     with user_errors():
@@ -98,15 +135,57 @@ def batch(
         from ..jobs.slots import parse_slots
 
         slots = parse_slots(jobs, devices)
+        found = _address(engine, address, devices, cores)
         plans = make_plans(configs, overrides or (), sweeps or (), plugins or ())
         texts = [*(overrides or ()), *(sweeps or ())]
         folder = folder or batch_folder(plans, configs, texts)
         if dry_run:
             _list(plans, folder)
             return
-        finished = run_batch(folder, plans, slots)
+        if found is None:
+            finished = run_batch(folder, plans, slots)
+        else:
+            finished = _run_on_ray(folder, plans, found, jobs, cores)
         _report(finished, folder)
         raise typer.Exit(_code(finished))
+
+
+def _address(
+    engine: Engine, address: str | None, devices: str | None, cores: int | None
+) -> str | None:
+    """Return the address of the cluster, or None for the local engine."""
+    from .._exceptions import ConfigError
+
+    if engine is Engine.RAY:
+        from ..jobs.ray_engine import find_address
+
+        if devices is not None:
+            raise ConfigError(
+                "--devices: not possible with --engine ray, which assigns a GPU to "
+                "each job. Use --jobs to limit their number."
+            )
+        return find_address(address)
+    for name, value in (("--address", address), ("--cores", cores)):
+        if value is not None:
+            raise ConfigError(
+                f"{name}: requires --engine ray. Add it, or remove {name}."
+            )
+    return None
+
+
+def _run_on_ray(
+    folder: Path, plans: list[Plan], address: str, jobs: int | None, cores: int | None
+) -> list[Job]:
+    from ..jobs.batch import run_batch
+    from ..jobs.ray_engine import RayEngine
+
+    first = "Starting Ray" if address == "local" else "Connecting to Ray"
+    typer.echo(f"{first} and checking its nodes.", err=True)
+    with RayEngine(folder, plans, address, jobs, cores) as engine:
+        nodes = counted(engine.nodes, "node", "nodes")
+        at_once = counted(engine.share.slots, "job", "jobs")
+        typer.echo(f"Ray: {nodes}, {at_once} at a time.", err=True)
+        return run_batch(folder, plans, engine)
 
 
 def _list(plans: list[Plan], folder: Path) -> None:

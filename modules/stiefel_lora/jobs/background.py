@@ -6,6 +6,7 @@ import sys
 import time
 
 from .._exceptions import StiefelLoraError
+from .engine import LocalEngine
 from .queue import Queue
 from .runner import Runner
 
@@ -18,7 +19,7 @@ def main() -> None:
     """Run the jobs of the queue on the command line until all jobs have ended."""
     folder, *slots = sys.argv[1:]
     queue = Queue(folder)
-    runner = Runner(queue, slots)
+    runner = Runner(queue, LocalEngine(slots))
     try:
         _work(queue, runner)
     except StiefelLoraError as error:

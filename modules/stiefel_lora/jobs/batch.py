@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..runs.interrupts import InterruptWatch
 from .adding import sync_jobs
+from .engine import Engine, LocalEngine
 from .job import Job
 from .plan import Plan
 from .queue import Queue
@@ -37,11 +38,18 @@ def batch_folder(
     return plans[0].config.output_dir / f"batch-{stem}-{digest}"
 
 
-def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list[Job]:
+def run_batch(
+    folder: Path, plans: Sequence[Plan], slots: Sequence[str] | Engine = ("",)
+) -> list[Job]:
     """Train all unfinished jobs. Ctrl-C saves and stops them.
 
     If another process is running this batch, its progress is shown. If that process
     exits, this process runs the remaining jobs.
+
+    Args:
+        folder: folder of the batch.
+        plans: settings of the jobs.
+        slots: devices of this machine, or another engine.
 
     Returns:
         Jobs in their final state, in the order of ``plans``.
@@ -49,11 +57,13 @@ def run_batch(folder: Path, plans: Sequence[Plan], slots: Sequence[str]) -> list
     Raises:
         QueueError: If the folder of the batch or of a run belongs to another training.
         OutputError: If the disk is full. Running jobs are not affected.
+        TrainingError: If the connection to a cluster is lost.
     """
+    engine = LocalEngine(slots) if isinstance(slots, Sequence) else slots
     queue = Queue(folder)
     jobs = sync_jobs(queue, plans)
     order = [job.id for job in jobs]
-    runner = Runner(queue, slots)
+    runner = Runner(queue, engine)
     queue.note(f"Batch of {len(jobs)} jobs in {folder}: {counts(jobs)}.")
     try:
         with View(queue) as view, InterruptWatch(lambda: _stop(runner, view)):

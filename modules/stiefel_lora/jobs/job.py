@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from ..runs.run_folder import RunFolder
 
-__all__ = ["OVER", "Job", "JobState", "PendingAction"]
+__all__ = ["OVER", "Job", "JobState", "PendingAction", "job_from"]
 
 PendingAction = Literal["pause", "cancel"]
 
@@ -94,3 +95,11 @@ class Job:
     def steps(self) -> int:
         """Total number of optimizer steps."""
         return self.config["steps"]
+
+
+def job_from(values: Mapping[str, Any]) -> Job:
+    """Build a job from its fields, with its path and state as text."""
+    fields: dict[str, Any] = dict(values)
+    fields["run_dir"] = Path(fields["run_dir"])
+    fields["state"] = JobState(fields["state"])
+    return Job(**fields)

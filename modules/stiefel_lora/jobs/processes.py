@@ -21,11 +21,24 @@ _SAME_START = 2.0
 
 
 def start_detached(
-    module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str] = {}
+    module: str,
+    arguments: Sequence[str],
+    log: Path,
+    env: Mapping[str, str] = {},
+    *,
+    piped: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Run ``python -m module`` with its output appended to ``log``.
 
     The process has no terminal and is not affected by Ctrl-C or closing the terminal.
+
+    Args:
+        module: name of the module.
+        arguments: its arguments.
+        log: file for standard output and errors.
+        env: changes of the environment.
+        piped: whether standard input and output are pipes, so that only errors are
+            written to ``log``.
 
     Raises:
         OutputError: If the log cannot be written, or the process cannot be started.
@@ -35,9 +48,9 @@ def start_detached(
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else output,
+                stderr=output,
                 env={**os.environ, **env},
                 **_detached(),
             )

@@ -6,16 +6,13 @@ them by their locks. Only the process that holds the runner lock of a queue star
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Sequence
 
 from .._locks import Lock
+from .engine import Attempt, Engine
 from .job import Job, JobState
 from .orders import remind
-from .processes import start_detached
 from .queue import Queue
-from .slots import THREADS, cores, environment_of, free_device
 
 __all__ = ["Runner"]
 
@@ -25,21 +22,21 @@ _REMIND_SECONDS = 5.0
 
 
 class Runner:
-    """Start the waiting jobs of a queue in free slots. Call ``tick`` repeatedly.
+    """Start the waiting jobs of a queue in free places. Call ``tick`` repeatedly.
 
     Args:
         queue: job queue.
-        slots: devices. Each of them runs one job at a time.
+        engine: where the jobs run.
     """
 
-    def __init__(self, queue: Queue, slots: Sequence[str]) -> None:
+    def __init__(self, queue: Queue, engine: Engine) -> None:
         self.queue = queue
-        self.slots = list(slots)
+        self.engine = engine
         self.stopping = False
         """Whether no more jobs are started."""
 
         self._lock = Lock(queue.runner_lock_path)
-        self._children: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
+        self._children: dict[int, tuple[Job, Attempt]] = {}
         self._looked = self._reminded = -_REMIND_SECONDS
         self.leads = False
         """Whether this process holds the runner lock."""
@@ -86,17 +83,13 @@ class Runner:
                 self.queue.settle(job, code)
 
     def _start_one(self) -> bool:
-        job = self.queue.claim(lambda running: free_device(self.slots, running))
+        job = self.queue.claim(self.engine.free)
         if job is None:
             return False
-        arguments = [str(self.queue.folder), str(job.id), str(job.attempt)]
-        log, env = self.queue.log_path(job), environment_of(job.device, len(self.slots))
-        where = f" on device {job.device}" if job.device else ""
-        if THREADS in env:
-            where += f" with {env[THREADS]} of {cores()} CPU cores"
+        where = self.engine.place(job)
         self.queue.note(f"{job.name}: started{where}, attempt {job.attempt}.")
         try:
-            child = start_detached("stiefel_lora.jobs.worker", arguments, log, env)
+            child = self.engine.start(self.queue, job)
         except BaseException:
             self.queue.settle(job, 130)
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._exceptions import OutputError, QueueError
-from .job import Job, JobState
+from .job import Job, job_from
 
 __all__ = ["PLACE", "Store"]
 
@@ -131,6 +131,4 @@ def to_job(row: sqlite3.Row) -> Job:
     values: dict[str, Any] = dict(row)
     for key in ("config", "changes"):
         values[key] = json.loads(values[key])
-    values["run_dir"] = Path(values["run_dir"])
-    values["state"] = JobState(values["state"])
-    return Job(**values)
+    return job_from(values)

@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 from .._entry import BAD_INPUT, FAILURE, INTERRUPTED, outcome_of, train_file
 from .._exceptions import OutputError, StiefelLoraError
@@ -22,7 +24,7 @@ from .job import Job
 from .processes import birth
 from .queue import Queue
 
-__all__ = ["main", "run"]
+__all__ = ["NOT_WANTED", "main", "run", "train_attempt"]
 
 # Exit code EX_TEMPFAIL. It never becomes the result of a job: at this exit, the attempt
 # has its result already, or is not the current one.
@@ -54,7 +56,8 @@ def _train(queue: Queue, job: Job) -> int:
         began = birth(os.getpid())
         if began is None or not queue.enter(job, os.getpid(), began):
             return NOT_WANTED
-        code = _code_of(queue, job)
+        path = queue.config_path(job)
+        code = train_attempt(job, path, lambda: not queue.job(job.id).wish)
         # Record before releasing the lock: a free lock without a result means a crash.
         queue.settle(job, code)
         return code
@@ -68,19 +71,25 @@ def _say(message: str) -> None:
     print(message, flush=True)
 
 
-def _code_of(queue: Queue, job: Job) -> int:
-    """Train like ``stiefel-lora train``. Return the exit code."""
+def train_attempt(job: Job, config_path: Path, wanted: Callable[[], bool]) -> int:
+    """Train like ``stiefel-lora train``. Return the exit code.
+
+    Args:
+        job: job whose run folder is locked by this process.
+        config_path: configuration file to write and to train.
+        wanted: returns False if the job was paused or cancelled while this process was
+            starting.
+    """
     try:
-        overrides, resume = _prepare(queue, job)
+        overrides, resume = _prepare(job, config_path)
     except StiefelLoraError as error:
         _say(str(error))
         return BAD_INPUT
-    # Paused or cancelled while this process was starting: taking the lock of the run
-    # discarded the command.
-    if queue.job(job.id).wish:
+    # Taking the lock of the run discarded the command to stop.
+    if not wanted():
         return INTERRUPTED
     try:
-        result = train_file(str(queue.config_path(job)), overrides, resume)
+        result = train_file(str(config_path), overrides, resume)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException as error:
@@ -95,11 +104,10 @@ def _code_of(queue: Queue, job: Job) -> int:
     return INTERRUPTED if result.interrupted else 0
 
 
-def _prepare(queue: Queue, job: Job) -> tuple[list[str], str | None]:
+def _prepare(job: Job, config_path: Path) -> tuple[list[str], str | None]:
     """Write the config file and clean up. Return overrides and the value of resume."""
-    path = queue.config_path(job)
     text = json.dumps(job.config, indent=2, ensure_ascii=False) + "\n"
-    with atomic_write(path) as part:
+    with atomic_write(config_path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     overrides = []
     if job.device:
