@@ -60,12 +60,12 @@ def _announcement(options: ServerOptions, access: Access, is_new: bool) -> str:
     """Return what is printed when the server accepts connections."""
     shown = f"[{options.host}]" if ":" in options.host else options.host
     if options.host in ("0.0.0.0", "::"):
-        shown = socket.gethostname()
-        with contextlib.suppress(OSError):
-            shown = socket.gethostbyname(shown)
+        shown = _own_address()
     address = f"http://{shown}:{options.port}/"
-    lines = [f"Stiefel LoRA is served at {address}. Press Ctrl-C to end it; trainings"]
-    lines[0] += " continue."
+    lines = [
+        f"Stiefel LoRA is served at {address}. Press Ctrl-C to end the server; "
+        "trainings continue."
+    ]
     if is_new:
         lines.append(f"Open {address}?token={access.token}")
         lines.append(
@@ -75,6 +75,15 @@ def _announcement(options: ServerOptions, access: Access, is_new: bool) -> str:
     elif access.token is not None:
         lines.append(f"The token in {TOKEN_VARIABLE} is required.")
     return "\n".join(lines)
+
+
+def _own_address() -> str:
+    """Return the address of this machine in its network."""
+    with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
+        # Selects a network without sending anything; the address is for documentation.
+        probe.connect(("192.0.2.1", 9))
+        return probe.getsockname()[0]
+    return "127.0.0.1"
 
 
 @contextlib.contextmanager

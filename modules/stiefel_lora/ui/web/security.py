@@ -39,8 +39,9 @@ _HEADERS = (
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    # The address of the first page can contain the token.
-    (b"referrer-policy", b"no-referrer"),
+    # The address of the first page can contain the token. Without any referrer, the
+    # form for the token would have no origin.
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
