@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-__all__ = ["WeightedPrompt", "has_weights", "parse_weights"]
+__all__ = ["WeightedPrompt", "has_weights", "parse_weights", "read_weights"]
 
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 
@@ -25,6 +25,8 @@ class WeightedPrompt:
     """Pieces of a prompt with their weights. Each piece is tokenized on its own."""
 
     pieces: tuple[tuple[str, float], ...]
+    keeps_mean: bool = True
+    """Whether the mean of the hidden states stays the same, as in samples."""
 
     @property
     def is_weighted(self) -> bool:
@@ -75,6 +77,14 @@ def parse_weights(prompt: str) -> WeightedPrompt:
         for start in starts[kind]:
             scale(start, factor)
     return WeightedPrompt(_merged(texts, weights))
+
+
+def read_weights(text: str, *, keeps_mean: bool = True) -> str | WeightedPrompt:
+    """Return a text with its weights, or without brackets if there are no weights."""
+    prompt = parse_weights(text)
+    if not prompt.is_weighted:
+        return str(prompt)
+    return dataclasses.replace(prompt, keeps_mean=keeps_mean)
 
 
 def has_weights(prompt: str) -> bool:

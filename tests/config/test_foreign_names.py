@@ -35,7 +35,7 @@ def message_of(data: dict[str, object]) -> str:
     ("key", "trainer"),
     [
         ("base_weights", "sd-scripts"),
-        ("weighted_captions", "sd-scripts"),
+        ("token_warmup_step", "sd-scripts"),
         ("blocks_to_swap", "sd-scripts"),
         ("lora_weight_dtype", "OneTrainer"),
         ("tensorboard_port", "OneTrainer"),

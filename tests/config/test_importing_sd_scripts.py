@@ -71,6 +71,7 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
         ("--loss_type l1", {"mse_strength": 0, "mae_strength": 1}),
         ("--network_args conv_dim=8 conv_alpha=2", {"conv_rank": 8}),
         ("--network_weights a.safetensors", {"lora_model_name": ["a.safetensors"]}),
+        ("--weighted_captions", {"weighted_captions": True}),
         ("--save_every_n_epochs 2", {"save_every": "2 epochs"}),
         (
             "--save_every_n_epochs 1 --save_state --save_last_n_epochs 3",

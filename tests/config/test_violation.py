@@ -124,6 +124,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ),
     ({**FLUX, "max_token_length": 150}, "max_token_length"),
     ({**FLUX, "sample_prompt_weights": True}, "sample_prompt_weights"),
+    ({**FLUX, "weighted_captions": True}, "weighted_captions"),
     ({**FLUX, "prediction_type": "epsilon"}, "prediction_type"),
     ({**FLUX, "zero_terminal_snr": True}, "zero_terminal_snr"),
     ({"prediction_type": "epsilon", "zero_terminal_snr": True}, "zero_terminal_snr"),

@@ -1,16 +1,24 @@
-"""Weights such as ``(word:1.2)`` in the prompts of samples."""
+"""Weights such as ``(word:1.2)`` in the prompts of samples and in captions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.runs import make_images
 from stiefel_lora import ConfigError
 from stiefel_lora._prompt_weights import WeightedPrompt, has_weights, parse_weights
 from stiefel_lora.config import parse_config, remarks
+from stiefel_lora.data.encoded import EncodedSet
+from stiefel_lora.data.folder import CaptionedImage, scan_concepts
+from stiefel_lora.data.long_captions import long_captions
+from stiefel_lora.data.order import Visit
+from stiefel_lora.data.plan import plan_of
+from stiefel_lora.data.prepare import encode_set
 from stiefel_lora.data.tensor_store import TensorStore
 from stiefel_lora.families import open_family
 from stiefel_lora.families.prompt_weighting import weighted_states
@@ -178,6 +186,63 @@ def test_caches_of_other_weights_differ(tiny_sdxl: Path, tmp_path: Path) -> None
     ]
     for number, one in enumerate(found):
         assert not any(torch.equal(one, other) for other in found[:number])
+
+
+CAPTION = "a (red:1.5) cat"
+
+
+def captioned(folder: Path, model: Path, **settings: Any) -> tuple[Any, EncodedSet]:
+    """Encode two images with the same caption with a weight."""
+    make_images(folder / "images", count=2, side=64)
+    for path in (folder / "images").glob("*.txt"):
+        path.write_text(CAPTION, encoding="utf-8")
+    config = parse_config(
+        {
+            "base_model_name": str(model),
+            "model_type": "sdxl",
+            "weight_dtype": "float32",
+            "resolution": 64,
+            "concepts": [{"path": str(folder / "images")}],
+            **settings,
+        }
+    )
+    family = open_family(config, CPU)
+    plan = plan_of(config, training=True, encodes_text=True)
+    scan = scan_concepts(config.concepts)
+    store = TensorStore(folder / "cache")
+    return family, encode_set(scan, family, store, plan, lambda: None)
+
+
+def test_captions_have_weights_if_they_are_on(tiny_sdxl: Path, tmp_path: Path) -> None:
+    visits = [Visit(0, 0), Visit(1, 0)]
+    for on in (False, True, False):
+        family, images = captioned(tmp_path, tiny_sdxl, weighted_captions=on)
+        plain = family.encode_caption("a red cat" if on else CAPTION)["embeds"]
+        letters = family.caption_tokens(["a", "red"])
+        weights = torch.ones(len(plain), 1)
+        if on:
+            weights[1 + letters[0] : 1 + sum(letters)] = 1.5
+        # Unlike for samples, the mean is not restored.
+        expected = torch.stack([plain * weights] * 2)
+        torch.testing.assert_close(images.batch(visits)["embeds"], expected, **CLOSE)
+        # Trained text encoders encode the captions of a batch.
+        found = family.encode_captions(images.captions(visits))["embeds"]
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_weights_of_captions_are_not_counted_as_tokens() -> None:
+    config = parse_config({"concepts": [{"path": "a"}]})
+    text = ", ".join("(red:1.5)" for _ in range(12))
+    image = CaptionedImage(Path("a.png"), (text,), config.concepts[0])
+
+    def cut(weighted: bool) -> list[str]:
+        return long_captions([image], 75, letters, weighted=weighted).messages()
+
+    def letters(texts: Sequence[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+    assert cut(False)
+    assert not cut(True)
 
 
 def test_weights_that_are_text_are_noted_once() -> None:

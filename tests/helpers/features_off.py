@@ -346,6 +346,18 @@ OFF = (
         ),
     ),
     Off(
+        "weights in captions",
+        "data.plan.Plan.encoded_as",
+        Returns("caption"),
+        (f"{_PROMPTS}captions_have_weights_if_they_are_on",),
+    ),
+    Off(
+        "weights in captions",
+        "families.prompt_weighting.weighted_states",
+        Given("keeps_mean", "True"),
+        (f"{_PROMPTS}captions_have_weights_if_they_are_on",),
+    ),
+    Off(
         _WEIGHTS,
         "config.checks._weights_that_are_text",
         Returns("()"),

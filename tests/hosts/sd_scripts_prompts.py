@@ -3,7 +3,7 @@
     python sd_scripts_prompts.py SD_SCRIPTS_ROOT MODEL PROMPTS OUTPUT
 
 PROMPTS is a JSON list. OUTPUT is a file of torch: by prompt, what its parser finds, and
-the states and the pooled output of both encoders.
+the states and the pooled output of both encoders, and those of a caption of training.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from transformers import (
     CLIPTokenizerFast,
 )
 
+ENDS = ("", "_2")
+
 
 def main(root: Path, model: Path, prompts: list[str], output: Path) -> None:
     """Write the results of all prompts."""
@@ -34,7 +36,7 @@ def main(root: Path, model: Path, prompts: list[str], output: Path) -> None:
 
     found: dict[str, Any] = {}
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
-    for number, (end, kind) in enumerate(zip(("", "_2"), kinds, strict=True)):
+    for number, (end, kind) in enumerate(zip(ENDS, kinds, strict=True)):
         pipe = SimpleNamespace(
             tokenizer=CLIPTokenizerFast.from_pretrained(model / f"tokenizer{end}"),
             text_encoder=_encoder(model / f"text_encoder{end}", kind),
@@ -54,7 +56,34 @@ def main(root: Path, model: Path, prompts: list[str], output: Path) -> None:
             entry[f"states{end}"] = states[0]
             if pooled is not None:
                 entry["pooled"] = pooled[0]
+    encoders = [
+        _encoder(model / f"text_encoder{end}", kind)
+        for end, kind in zip(ENDS, kinds, strict=True)
+    ]
+    for prompt in prompts:
+        entry = found[prompt]
+        entry["caption"] = _caption(prompt, model, encoders, len(entry["states"]) - 2)
     torch.save(found, output)
+
+
+def _caption(
+    text: str, model: Path, encoders: list[Any], length: int
+) -> list[torch.Tensor]:
+    """Encode a caption as --weighted_captions does."""
+    from library.strategy_sdxl import SdxlTextEncodingStrategy, SdxlTokenizeStrategy
+
+    # Its constructor loads the tokenizers by the names of their hub repositories, and
+    # sets the padding of the second one, which is that of the file here.
+    tokenize = object.__new__(SdxlTokenizeStrategy)
+    for number, end in enumerate(ENDS, start=1):
+        tokenizer = CLIPTokenizerFast.from_pretrained(model / f"tokenizer{end}")
+        setattr(tokenize, f"tokenizer{number}", tokenizer)
+    tokenize.max_length = length + 2
+    with torch.no_grad():
+        states = SdxlTextEncodingStrategy().encode_tokens_with_weights(
+            tokenize, encoders, *tokenize.tokenize_with_weights([text])
+        )
+    return [state[0] for state in states]
 
 
 def _encoder(folder: Path, kind: Any) -> Any:

@@ -14,7 +14,7 @@ from sd_scripts_run import HERE, HOST, MARKS
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from helpers.tiny_sdxl import build_tiny_sdxl, text_config
-from stiefel_lora._prompt_weights import parse_weights
+from stiefel_lora._prompt_weights import parse_weights, read_weights
 from stiefel_lora.config import parse_config
 from stiefel_lora.families import open_family
 
@@ -82,6 +82,13 @@ def test_prompts_are_parsed_and_encoded_as_in_sd_scripts(tmp_path: Path) -> None
         torch.testing.assert_close(
             own["pooled"], expected["pooled"], atol=1e-5, rtol=1e-5
         )
+        caption = read_weights(prompt, keeps_mean=False)
+        own = families[len(states) - 2].encode_caption(caption)
+        first, second, pooled = expected["caption"]
+        torch.testing.assert_close(
+            own["embeds"], torch.cat([first, second], -1), atol=1e-5, rtol=1e-5
+        )
+        torch.testing.assert_close(own["pooled"], pooled, atol=1e-5, rtol=1e-5)
     assert len(lengths) > 1
 
 

@@ -94,7 +94,12 @@ def _cut_captions(
     if not settings.family.clip_states:
         return None
     named = add_trigger(Scan(tuple(images), ()), settings.trigger_word).images
-    return long_captions(named, settings.max_token_length, _clip_tokens)
+    return long_captions(
+        named,
+        settings.max_token_length,
+        _clip_tokens,
+        weighted=settings.weighted_captions,
+    )
 
 
 def _clip_tokens(texts: Sequence[str]) -> list[int]:

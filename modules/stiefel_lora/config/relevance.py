@@ -126,7 +126,12 @@ def _of_other_families(family: FamilyRecord) -> set[str]:
     else:
         idle |= {"dynamic_timestep_shifting", "guidance_scale"}
     if "text_encoder" not in family.clip_states:
-        idle |= {"text_encoder_layer_skip", "max_token_length", "sample_prompt_weights"}
+        idle |= {
+            "text_encoder_layer_skip",
+            "max_token_length",
+            "weighted_captions",
+            "sample_prompt_weights",
+        }
     if "text_encoder_2" not in family.clip_states:
         idle.add("text_encoder_2_layer_skip")
     if family.t5_tokens is None:

@@ -267,7 +267,7 @@ def _decay_keeps_the_sign(config: Settings) -> Violation | None:
     rate = config.learning_rate * max((1.0, *config.learning_rate_pattern.values()))
     rate = max((rate, *config.text_encoder_rates.values()))
     ranks = (config.lora_rank, config.conv_rank, *config.rank_pattern.values())
-    rank = min(rank for rank in ranks if rank)
+    rank = min((rank for rank in ranks if rank), default=None)
     found = decay_excess(entry, rate, config.optimizer.arguments(), rank)
     if found is None:
         return None

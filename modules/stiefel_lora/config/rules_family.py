@@ -17,6 +17,7 @@ CLIP_SETTINGS = {
     "text_encoder_layer_skip": 0,
     "text_encoder_2_layer_skip": 0,
     "max_token_length": 75,
+    "weighted_captions": False,
     "sample_prompt_weights": False,
 }
 """Settings of CLIP text encoders whose hidden states are used, with their defaults."""

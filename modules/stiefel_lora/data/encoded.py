@@ -23,6 +23,7 @@ from .plan import Plan
 from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
+    from ..checkpoints.tokens import Caption
     from ..families.protocol import Batch
 
 __all__ = ["EncodedSet"]
@@ -103,8 +104,8 @@ class EncodedSet:
         items = [self._item(visit) for visit in visits]
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
-    def captions(self, visits: Iterable[Visit]) -> list[str]:
-        """Return the captions of a batch as text, for trained text encoders."""
+    def captions(self, visits: Iterable[Visit]) -> list[Caption]:
+        """Return the captions of a batch for trained text encoders."""
         return [self._caption(visit) for visit in visits]
 
     def _item(self, visit: Visit) -> dict[str, Tensor]:
@@ -132,8 +133,9 @@ class EncodedSet:
             item |= self.encoder.caption(self._caption(visit))
         return item
 
-    def _caption(self, visit: Visit) -> str:
-        return self._plan.caption(self._entries[visit.image].image, visit.number)
+    def _caption(self, visit: Visit) -> Caption:
+        image = self._entries[visit.image].image
+        return self._plan.encoded_as(self._plan.caption(image, visit.number))
 
     @functools.cached_property
     def _weighted(self) -> bool:

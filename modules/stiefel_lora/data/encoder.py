@@ -48,7 +48,7 @@ class Encoder:
         self._hashes = ContentHashes(store.folder)
         self.cached = cached
         self._profiles: dict[str, str] = {}
-        self._prepared: set[str] = set()
+        self._prepared: set[Caption] = set()
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._used = 0
 
@@ -62,7 +62,7 @@ class Encoder:
         if not self._store.holds(key):
             self._store.write(key, self._encode(image.path, augmentation))
 
-    def prepare_caption(self, caption: str) -> None:
+    def prepare_caption(self, caption: Caption) -> None:
         """Encode a caption if it is not in the cache."""
         # The lines of a prompt file are captions of every image of a folder.
         if caption not in self._prepared:
@@ -80,9 +80,9 @@ class Encoder:
         with torch.random.fork_rng(devices=()):
             return self._encode(image.path, augmentation)
 
-    def caption(self, text: str) -> dict[str, Tensor]:
+    def caption(self, caption: Caption) -> dict[str, Tensor]:
         """Return an encoded caption."""
-        return self._load(_caption_key(text, self._family))
+        return self._load(_caption_key(caption, self._family))
 
     def mask(
         self,
@@ -199,4 +199,6 @@ def _caption_key(caption: Caption, family: Family) -> str:
         lengths=[len(text) for text, _ in caption.pieces],
         caption=str(caption),
         weights=[weight for _, weight in caption.pieces],
+        # Weights of sample prompts keep the key from before those of captions existed.
+        **({} if caption.keeps_mean else {"keeps_mean": False}),
     )

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from .._prompt_weights import parse_weights
 from .._wording import counted
 from .caption_variants import caption_variants, plain_caption
 from .folder import CaptionedImage
@@ -62,6 +63,8 @@ def long_captions(
     images: Sequence[CaptionedImage],
     limit: int,
     count: Callable[[Sequence[str]], Sequence[int]],
+    *,
+    weighted: bool = False,
 ) -> LongCaptions:
     """Find the captions that are cut.
 
@@ -70,12 +73,13 @@ def long_captions(
         limit: number of tokens that are used, without the first and last one.
         count: function that returns the number of tokens of texts. It is not called if
             all captions are short.
+        weighted: whether weights such as ``(word:1.2)`` are no text.
     """
     # A token has at least one byte, so most captions need not be tokenized.
     texts = [
         (image.path, text)
         for image in images
-        for text in _texts(image)
+        for text in map(str, map(parse_weights if weighted else str, _texts(image)))
         if len(text.encode("utf-8", "surrogatepass")) > limit
     ]
     if not texts:

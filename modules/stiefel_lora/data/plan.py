@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from .._prompt_weights import WeightedPrompt, read_weights
 from ..config.alpha_background import WHITE
 from .augmentation import Augmentation, augmentation_at, augmentation_count
 from .buckets import Buckets, buckets_of
@@ -37,6 +38,8 @@ class Plan:
     background: str = WHITE
     encodes_text: bool = True
     """Whether captions are encoded in advance: unless all text encoders are trained."""
+
+    weighted_captions: bool = False
 
     def augmentation(self, entry: Entry, number: int) -> Augmentation:
         """Return the augmentation of an image when it is used the n-th time.
@@ -77,13 +80,24 @@ class Plan:
             number %= variation_count(image.concept, len(image.captions))
         return caption_at(image, number)
 
+    def encoded_as(self, caption: str) -> str | WeightedPrompt:
+        """Return a caption with its weights, if they are used."""
+        if not self.weighted_captions:
+            return caption
+        return read_weights(caption, keeps_mean=False)
+
 
 def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
     """Create the plan of a configuration. Validation images are not augmented."""
     buckets = buckets_of(config)
     background = config.alpha_background
     if not training:
-        return Plan(buckets, background=background, encodes_text=encodes_text)
+        return Plan(
+            buckets,
+            background=background,
+            encodes_text=encodes_text,
+            weighted_captions=config.weighted_captions,
+        )
     return Plan(
         buckets=buckets,
         background=background,
@@ -93,4 +107,5 @@ def plan_of(config: TrainConfig, *, training: bool, encodes_text: bool) -> Plan:
         alpha_mask=config.alpha_mask,
         unmasked_probability=config.unmasked_probability,
         encodes_text=encodes_text,
+        weighted_captions=config.weighted_captions,
     )

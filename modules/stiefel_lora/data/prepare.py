@@ -78,5 +78,5 @@ def _prepare(image: CaptionedImage, found: EncodedSet, plan: Plan) -> list[Entry
         return entries
     texts = caption_variants(image) if plan.varied else [plain_caption(image)]
     for text in texts:
-        found.encoder.prepare_caption(text)
+        found.encoder.prepare_caption(plan.encoded_as(text))
     return entries

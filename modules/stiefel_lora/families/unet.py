@@ -129,7 +129,11 @@ class UNetFamily(StockFamily):
         found = super()._encoded(part, captions)
         weights = token_weights(self._tokenizer(part), captions, self._length)
         if weights is not None:
-            found["embeds"] = weighted_states(found["embeds"], weights)
+            # All of them are captions, or all of them are prompts.
+            keeps_mean = all(isinstance(c, str) or c.keeps_mean for c in captions)
+            found["embeds"] = weighted_states(
+                found["embeds"], weights, keeps_mean=keeps_mean
+            )
         return found
 
     @property

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .._exceptions import ConfigError, OutputError, TrainingError
+from .._prompt_weights import read_weights
 from .._wording import counted
 from ..adapters import add_lora, pairs_of
 from ..adapters.given_factors import set_factors
@@ -26,7 +27,6 @@ from .image_grid import image_grid
 from .lora_reading import check_shapes, layer_shapes, read_loras, set_magnitude
 from .png_parameters import png_parameters
 from .samples import (
-    prompt_with_weights,
     sample_request,
     save_image,
     unique_titles,
@@ -174,7 +174,7 @@ def _skeleton(family: Family, part: str) -> nn.Module:
 def _encoded(config: TrainConfig, family: Family) -> dict[str, dict[str, Tensor]]:
     samples = config.resolved_samples
     texts = [text for s in samples for text in (s.prompt, s.negative_prompt) if text]
-    read = prompt_with_weights if config.sample_prompt_weights else str
+    read = read_weights if config.sample_prompt_weights else str
     return {text: family.encode_caption(read(text)) for text in dict.fromkeys(texts)}
 
 

@@ -225,7 +225,8 @@ def cut_captions(found: Preflight) -> list[str]:
         limit, count = config.max_token_length, clip_token_counts
     else:
         return []
-    return long_captions(images, limit, count).messages()
+    weighted = config.weighted_captions
+    return long_captions(images, limit, count, weighted=weighted).messages()
 
 
 def _missing_masks(found: Preflight) -> list[str]:

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .._exceptions import OutputError
-from .._prompt_weights import parse_weights
+from .._prompt_weights import read_weights
 from ..data.prepare import encode_caption
 from ..families.latents import has_nan
 from ..families.protocol import Family, SampleRequest
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Sampler",
-    "prompt_with_weights",
     "sample_request",
     "save_image",
     "unique_titles",
@@ -95,7 +94,7 @@ class Sampler:
         return self._family.encode_caption(self._read(text), self._known.get(text))
 
     def _read(self, text: str) -> Caption:
-        return prompt_with_weights(text) if self._weighted else text
+        return read_weights(text) if self._weighted else text
 
     def make(self, step: int) -> list[Path]:
         """Generate and save all samples with the current weights.
@@ -171,12 +170,6 @@ class Sampler:
         if not all(path.is_file() for path in paths):
             return []
         return [Image.open(path).convert("RGB") for path in paths]
-
-
-def prompt_with_weights(text: str) -> Caption:
-    """Return a prompt with its weights, or as a text if there are none."""
-    prompt = parse_weights(text)
-    return prompt if prompt.is_weighted else str(prompt)
 
 
 def unique_titles(texts: Sequence[str]) -> list[str]:

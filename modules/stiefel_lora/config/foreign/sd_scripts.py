@@ -125,7 +125,7 @@ WITHOUT = {
     ),
     why.CAPTIONS: """
         caption_suffix in_json metadata_file
-        token_warmup_min token_warmup_step weighted_captions
+        token_warmup_min token_warmup_step
     """,
     why.TEXT_LAYERS: "apply_t5_attn_mask",
     why.CACHE: """

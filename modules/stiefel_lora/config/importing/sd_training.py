@@ -14,6 +14,7 @@ from .key_rules import (
     ignore,
     left,
     mapped,
+    not_for_flux,
     only_for,
     take,
     took,
@@ -410,6 +411,7 @@ TRAINING: dict[str, Rule] = {
     "validate_every_n_steps": interval_rule(
         "validate_every", "steps", "validate_every_n_epochs"
     ),
+    "weighted_captions": not_for_flux(take("weighted_captions", bool)),
     "xformers": _attention("xformers"),
 }
 """Rules by option."""

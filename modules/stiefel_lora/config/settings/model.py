@@ -123,6 +123,11 @@ class ModelSettings(StrictModel):
     75 tokens.
     """
 
+    weighted_captions: Flag = setting(False, label="Weighted captions")
+    """Use weights in captions as sd-scripts: (word:1.2), (word) and [word]. Write a
+    backslash in front of brackets that are text. Only for SD 1.5 and SDXL.
+    """
+
     weight_dtype: WeightDType = setting("bfloat16", label="Weight data type")
     """Data type of the frozen base model. nfloat4 needs a quarter and int8 half of the
     memory of bfloat16. Both require bitsandbytes.
