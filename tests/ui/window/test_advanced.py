@@ -7,6 +7,7 @@ import pytest
 from stiefel_lora.config import parse_config
 from stiefel_lora.config.presets import find_config
 from stiefel_lora.config.relevance import settings_without_effect
+from stiefel_lora.ui.controllers.form_state import tab_of
 from stiefel_lora.ui.controllers.pages import BASIC, all_fields
 
 
@@ -17,9 +18,7 @@ def shown(window) -> set[str]:
 def visible(window, key: str) -> bool:
     row = dict(window.settings.rows())[key]
     window.tabs.setCurrentIndex(
-        [window.tabs.tabText(i) for i in range(window.tabs.count())].index(
-            window.settings.tab_of(key)
-        )
+        [window.tabs.tabText(i) for i in range(window.tabs.count())].index(tab_of(key))
     )
     return row.editor.isVisible() and row.label.isVisible()
 

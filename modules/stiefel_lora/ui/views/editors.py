@@ -1,12 +1,10 @@
 """Editors for the values of fields, except for objects, which use forms.
 
-An editor shows a JSON value and emits the edited value. Invalid text is emitted
-unchanged, and the validation of the settings reports an error at the field.
+An editor shows a JSON value and emits the edited value.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -22,8 +20,20 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ...config.interval import UNITS
-from ..controllers.fields import Field, Kind
+from ..controllers.field_values import (
+    SUGGESTIONS,
+    choice_text,
+    choices_of,
+    interval_parts,
+    interval_value,
+    is_folder,
+    lines_value,
+    placeholder,
+    text_of,
+    units_of,
+    value_of,
+)
+from ..controllers.fields import Field
 from .basics import Combo, PathLine, repolish
 
 __all__ = [
@@ -36,12 +46,7 @@ __all__ = [
     "LinesEditor",
     "PathEditor",
     "StackEditor",
-    "number_of",
 ]
-
-NOT_SET = "not set"
-# Text fields with common values that are offered as suggestions.
-SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps", "xpu")}
 
 
 class Editor(QWidget):
@@ -111,10 +116,9 @@ class ChoiceEditor(Editor):
         super().__init__(field)
         self.combo = Combo()
         self.combo.setAccessibleName(field.label)
-        flags = (True, False) if field.kind is Kind.FLAG else ()
-        self._choices = [*([None] if field.optional else []), *flags, *field.choices]
+        self._choices = choices_of(field)
         for choice in self._choices:
-            self.combo.addItem(_choice_text(field, choice))
+            self.combo.addItem(choice_text(field, choice))
         self.combo.activated.connect(lambda index: self._emit(self._choices[index]))
         self._place(self.combo)
 
@@ -130,7 +134,7 @@ class LineEditor(Editor):
         super().__init__(field)
         self.line = line or QLineEdit()
         self.line.setAccessibleName(field.label)
-        self.line.setPlaceholderText(_placeholder(field))
+        self.line.setPlaceholderText(placeholder(field))
         self.line.textEdited.connect(self._typed)
         self.line.editingFinished.connect(self._finished)
         if type(self) is LineEditor:
@@ -157,22 +161,10 @@ class LineEditor(Editor):
             self._render(self._value)
 
     def _read(self, text: str) -> Any:
-        kind, empty = self.field.kind, not text.strip()
-        if empty and self.field.optional:
-            return None
-        if kind in (Kind.TEXT, Kind.PATH):
-            return text
-        if empty:
-            return self.field.default
-        if kind is Kind.JSON:
-            return _json_or_text(text)
-        return number_of(text, whole=kind is Kind.INTEGER)
+        return value_of(self.field, text)
 
     def _render(self, value: Any) -> None:
-        text = "" if value is None else value
-        if self.field.kind is Kind.JSON and value is not None:
-            text = json.dumps(value, ensure_ascii=False)
-        self.line.setText(text if isinstance(text, str) else repr(text))
+        self.line.setText(text_of(self.field, value))
         self.line.setCursorPosition(0)
 
 
@@ -181,9 +173,8 @@ class IntervalEditor(LineEditor):
 
     def __init__(self, field: Field) -> None:
         super().__init__(field)
-        self._units = field.choices or UNITS
         self.unit = Combo()
-        self.unit.addItems(list(self._units))
+        self.unit.addItems(list(units_of(field)))
         self.unit.setAccessibleName(f"Unit of {field.label}")
         self.unit.activated.connect(self._chosen)
         self._place(self.line, self.unit)
@@ -194,23 +185,13 @@ class IntervalEditor(LineEditor):
             self._emit(self._read(self.line.text()))
 
     def _read(self, text: str) -> Any:
-        if not text.strip():
-            return None if self.field.optional else self.field.default
-        unit = self.unit.currentText()
-        if unit == "steps":
-            return number_of(text, whole=True)
-        number = number_of(text, whole=False)
-        shown = number if isinstance(number, str) else f"{number:.12g}"
-        return f"{shown.strip()} {unit}"
+        return interval_value(self.field, text, self.unit.currentText())
 
     def _render(self, value: Any) -> None:
-        number, _, unit = str("" if value is None else value).rpartition(" ")
-        found = [name for name in self._units if unit and name.startswith(unit.lower())]
-        if number and found:
-            self.unit.setCurrentText(found[0])
-        elif not isinstance(value, str):
-            self.unit.setCurrentText("steps")
-        super()._render(number if number and found else value)
+        number, unit = interval_parts(self.field, value)
+        if unit is not None:
+            self.unit.setCurrentText(unit)
+        super()._render(number)
 
 
 class PathEditor(LineEditor):
@@ -220,7 +201,7 @@ class PathEditor(LineEditor):
         super().__init__(field, PathLine())
         self.button = QPushButton("Browse…")
         self.button.setAccessibleName(f"Choose {field.label}")
-        if field.key.endswith("_dir") or field.key == "path":
+        if is_folder(field):
             self.button.clicked.connect(self._choose_folder)
         else:
             self.button.setText("Browse… ▾")
@@ -295,59 +276,9 @@ class LinesEditor(StackEditor):
         self.setFocusProxy(self.text)
 
     def _typed(self) -> None:
-        lines = self.text.toPlainText().splitlines()
-        entries = [line.strip() for line in lines if line.strip()]
-        if self.field.item in (Kind.INTEGER, Kind.NUMBER):
-            whole = self.field.item is Kind.INTEGER
-            self._emit([number_of(entry, whole=whole) for entry in entries], True)
-        else:
-            self._emit(entries, True)
+        self._emit(lines_value(self.field, self.text.toPlainText()), True)
 
     def _render(self, value: Any) -> None:
         self.text.blockSignals(True)
         self.text.setPlainText("\n".join(str(entry) for entry in value or ()))
         self.text.blockSignals(False)
-
-
-def number_of(text: str, *, whole: bool) -> Any:
-    """Parse a number with a decimal point or comma. Other text is returned unchanged.
-
-    >>> number_of("1e-4", whole=False), number_of("0,5", whole=False)
-    (0.0001, 0.5)
-    >>> number_of("12", whole=True), number_of("1.5", whole=True)
-    (12, 1.5)
-    """
-    plain = text.strip()
-    if plain.count(",") == 1 and "." not in plain:
-        plain = plain.replace(",", ".")
-    try:
-        return int(plain) if whole else float(plain)
-    except ValueError:
-        pass
-    try:
-        return float(plain)
-    except ValueError:
-        return text
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _choice_text(field: Field, choice: Any) -> str:
-    if choice is None:
-        return field.unset_means or NOT_SET
-    if isinstance(choice, bool):
-        return "on" if choice else "off"
-    return str(choice)
-
-
-def _placeholder(field: Field) -> str:
-    if field.unset_means:
-        return field.unset_means
-    if field.default not in (None, "", [], ()):
-        return str(field.default)
-    return NOT_SET if field.optional else ""

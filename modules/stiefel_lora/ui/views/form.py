@@ -19,7 +19,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from ..controllers.field_values import (
+    changed_record,
+    editor_kind,
+    filled_record,
+    limits_of,
+)
 from ..controllers.fields import Field, Kind
+from ..controllers.form_state import RowState
 from .basics import Note
 from .editors import (
     ChoiceEditor,
@@ -36,8 +43,6 @@ from .theme import ERROR, QUIET, REMARK
 
 __all__ = ["FieldsForm", "Row"]
 
-# Fields for a file, folder or hub model.
-_MODEL = "model_name"
 _WIDE = (Kind.RECORDS, Kind.RECORD)
 # Records with more fields than this only show the required ones; a button shows the
 # others.
@@ -70,27 +75,24 @@ class Row:
         focused = QApplication.focusWidget()
         return focused is not None and self.editor.isAncestorOf(focused)
 
-    def mark(
-        self,
-        errors: Sequence[str],
-        remarks: Sequence[str],
-        lock: str | None,
-        changed: bool,
-    ) -> None:
-        """Show errors and remarks, and whether the value differs from the default."""
-        self.locked = lock is not None
+    def show_state(self, state: RowState) -> None:
+        """Show the value and its messages, or hide the row."""
+        self.editor.show_value(state.value)
+        self.locked = state.lock is not None
         self.editor.setEnabled(not self.locked)
-        self.editor.mark_wrong(bool(errors))
-        if errors:
-            self.note.say("\n".join(errors), ERROR)
-        elif lock:
-            self.note.say(lock, QUIET)
+        self.editor.mark_wrong(bool(state.errors))
+        if state.errors:
+            self.note.say("\n".join(state.errors), ERROR)
+        elif state.lock:
+            self.note.say(state.lock, QUIET)
         else:
-            self.note.say("\n".join(remarks), REMARK)
+            self.note.say("\n".join(state.remarks), REMARK)
         font = self.label.font()
-        if font.bold() != changed:
-            font.setBold(changed)
+        if font.bold() != state.changed:
+            font.setBold(state.changed)
             self.label.setFont(font)
+        self.editor.hide_parts(set(state.hidden_parts))
+        self.set_visible(state.visible)
 
     def set_visible(self, visible: bool) -> None:
         """Show or hide the row."""
@@ -280,11 +282,8 @@ class EntryBox(QFrame):
 
 def make_editor(field: Field) -> Editor:
     """Create the editor for the kind of a field."""
-    if field.kind is Kind.FLAG:
-        return ChoiceEditor(field) if field.optional else FlagEditor(field)
-    if field.key.endswith(_MODEL) and field.kind is not Kind.LINES:
-        return PathEditor(field)
     kinds: dict[Kind, type[Editor]] = {
+        Kind.FLAG: FlagEditor,
         Kind.CHOICE: ChoiceEditor,
         Kind.PATH: PathEditor,
         Kind.CHOICES: ChoicesEditor,
@@ -293,29 +292,15 @@ def make_editor(field: Field) -> Editor:
         Kind.RECORD: RecordEditor,
         Kind.RECORDS: RecordsEditor,
     }
-    return kinds.get(field.kind, LineEditor)(field)
+    return kinds.get(editor_kind(field), LineEditor)(field)
 
 
 def tooltip(field: Field) -> str:
     """Return the tooltip of a field: documentation, config key and limits."""
-    limits = ""
-    if field.low is not None and field.high is not None:
-        limits = f" ({field.low:g} to {field.high:.12g})"
+    found = limits_of(field)
+    limits = f" ({found})" if found else ""
     doc = html.escape(field.explanation)
     return f"<p>{doc}</p><p><code>{html.escape(field.key)}</code>{limits}</p>"
-
-
-def filled_record(record: dict[str, Any], parts: tuple[Field, ...]) -> dict[str, Any]:
-    """Return a record with all defaults."""
-    return {part.key: record.get(part.key, part.default) for part in parts}
-
-
-def changed_record(record: dict[str, Any], part: Field, value: Any) -> dict[str, Any]:
-    """Return a record with a changed value. Defaults are removed."""
-    changed = {key: old for key, old in record.items() if key != part.key}
-    if value != part.default:
-        changed[part.key] = value
-    return changed
 
 
 def _tool(text: str, hint: str) -> QToolButton:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from PySide6.QtWidgets import QGroupBox, QVBoxLayout, QWidget
 
-from ...config.relevance import settings_without_effect
 from ..controllers.document import Document
-from ..controllers.findings import Findings, locks
-from ..controllers.pages import BASIC, TABS, Section, sections
+from ..controllers.findings import Findings
+from ..controllers.form_state import FormState
+from ..controllers.pages import TABS, Section, sections
 from .basics import Columns
 from .form import FieldsForm, Row
 from .optimizer import OptimizerPanel
@@ -29,10 +29,7 @@ class SettingsPages:
         self.pages: dict[str, Columns] = {tab: Columns() for tab in TABS}
         self.forms: list[FieldsForm] = []
         self.boxes: list[QGroupBox] = []
-        self.advanced = False
-        """Whether all settings are shown, instead of the basic and changed ones."""
-
-        self._revealed: set[str] = set()
+        self.state = FormState(document)
         self.optimizer = OptimizerPanel()
         self.optimizer.chosen.connect(document.choose_optimizer)
         self.optimizer.edited.connect(self._edit)
@@ -44,14 +41,6 @@ class SettingsPages:
         for form in self.forms:
             yield from form.rows.items()
 
-    def tab_of(self, key: str) -> str:
-        """Return the tab of a setting."""
-        head = key.partition(".")[0]
-        for section in sections():
-            if any(field.key == head for field in section.fields):
-                return section.tab
-        return TABS[0]
-
     def focus(self, key: str) -> None:
         """Focus the editor of a setting. Its tab must be visible."""
         rows = dict(self.rows())
@@ -59,9 +48,7 @@ class SettingsPages:
             options = self.optimizer.form.rows.items()
             rows.update({f"optimizer.{name}": row for name, row in options})
         found = rows.get(key)
-        if found is not None and key not in self._revealed:
-            self._revealed.add(key)
-            self.optimizer.reveal(key)
+        if found is not None and self.state.reveal(key):
             found.set_visible(True)
             self._arrange()
         target: QWidget = self.optimizer.combo if found is None else found.editor
@@ -69,39 +56,12 @@ class SettingsPages:
 
     def refresh(self, findings: Findings) -> None:
         """Show the values of the settings and their errors."""
-        document, locked = self.document, locks(self.document.data)
-        without = settings_without_effect(document.value)
-        for form in self.forms:
-            form.show_values({key: self._shown(key, locked) for key in form.rows})
-            for key, row in form.rows.items():
-                row.mark(
-                    findings.errors.get(key, ()),
-                    findings.remarks.get(key, ()),
-                    locked.get(key),
-                    document.data.get(key) != document.baseline.get(key),
-                )
-                row.editor.hide_parts(_parts_of(key, without))
-                row.set_visible(self._is_shown(key, row, findings, without))
-        self.optimizer.refresh(document, findings, advanced=self.advanced)
+        rows = dict(self.rows())
+        states = self.state.rows(findings, lambda key: rows[key].has_focus())
+        for key, row in rows.items():
+            row.show_state(states[key])
+        self.optimizer.refresh(self.state, findings)
         self._arrange()
-
-    def _is_shown(
-        self, key: str, row: Row, findings: Findings, without: set[str]
-    ) -> bool:
-        """Return whether a setting is shown.
-
-        Those with a message are always shown, as are the focused one and those that
-        were shown by :meth:`focus`.
-        """
-        if findings.errors.get(key) or findings.remarks.get(key):
-            return True
-        if key in self._revealed or row.has_focus():
-            return True
-        if key in without:
-            return False
-        document = self.document
-        changed = document.data.get(key) != document.baseline.get(key)
-        return self.advanced or key in BASIC or changed
 
     def _arrange(self) -> None:
         """Hide sections without a visible setting."""
@@ -109,11 +69,6 @@ class SettingsPages:
             box.setVisible(any(row.shown for row in form.rows.values()))
         for page in self.pages.values():
             page.refresh()
-
-    def _shown(self, key: str, locked: dict[str, str]) -> object:
-        if key in locked and key == "lora_alpha" and not self.document.is_set(key):
-            return self.document.value("lora_rank")
-        return self.document.value(key)
 
     def _edit(self, key: str, value: object, typing: bool) -> None:
         self.document.set(key, value, typing=typing)
@@ -132,9 +87,3 @@ class SettingsPages:
         QVBoxLayout(box).addWidget(form)
         self.boxes.append(box)
         page.add(box)
-
-
-def _parts_of(key: str, names: set[str]) -> set[str]:
-    """Return the names of the parts of a record among dotted keys."""
-    start = f"{key}."
-    return {name.removeprefix(start) for name in names if name.startswith(start)}

@@ -17,7 +17,11 @@ from PySide6.QtWidgets import (
 
 from ..controllers.document import Document
 from ..controllers.findings import Findings
-from ..controllers.pages import label_of
+from ..controllers.problem_list import (
+    OpenProblem,
+    open_problems,
+    problem_count,
+)
 from .preset_chooser import PresetChooser
 from .theme import THEMES
 
@@ -92,24 +96,20 @@ class TopBar(QWidget):
 
     def _show_problems(self, findings: Findings, method: str) -> None:
         menu = QMenu(self.problems)
-        for key, texts in findings.errors.items():
-            self._entry(menu, key, label_of(key, method), texts[0])
-        for key in findings.missing:
-            label = label_of(key, method)
-            self._entry(menu, key, label, "required before training")
+        for problem in open_problems(findings, method):
+            self._entry(menu, problem)
         count = len(menu.actions())
         old = self.problems.menu()
         self.problems.setMenu(menu)
         if old is not None:
             old.deleteLater()
-        self.problems.setText(f"{count} {'problem' if count == 1 else 'problems'}  ▾")
+        self.problems.setText(f"{problem_count(count)}  ▾")
         self.problems.setVisible(bool(count))
 
-    def _entry(self, menu: QMenu, key: str, label: str, text: str) -> None:
-        short = text if len(text) <= 90 else f"{text[:87]}…"
-        action = menu.addAction(f"{label}: {short}" if label else short)
-        action.setToolTip(text)
-        action.triggered.connect(lambda: self.setting_wanted.emit(key))
+    def _entry(self, menu: QMenu, problem: OpenProblem) -> None:
+        action = menu.addAction(problem.title)
+        action.setToolTip(problem.message)
+        action.triggered.connect(lambda: self.setting_wanted.emit(problem.key))
 
     def _theme_button(self, present: str) -> QToolButton:
         button = QToolButton()

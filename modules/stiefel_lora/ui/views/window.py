@@ -21,6 +21,7 @@ from ...config.importing import import_file, is_of_other_program
 from ..controllers.concept_list import add_folders, set_enabled
 from ..controllers.document import Document
 from ..controllers.findings import Findings, examine
+from ..controllers.form_state import tab_of
 from ..controllers.library import demo, user_presets
 from ..controllers.memory import Memory
 from ..controllers.pages import TABS
@@ -74,7 +75,7 @@ class MainWindow(QMainWindow):
         self.tabs = Tabs()
         self.tabs.setDocumentMode(True)
         self.advanced = _advanced_box(memory.advanced)
-        self.settings.advanced = memory.advanced
+        self.settings.state.advanced = memory.advanced
         self.tabs.setCornerWidget(self.advanced)
         self.runs = RunController(self)
         self.lora = LoraTab()
@@ -189,7 +190,7 @@ class MainWindow(QMainWindow):
         dialog = NewTrainingDialog(self.document, self)
         if dialog.exec():
             self.examine()
-            self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of("steps")))
+            self.tabs.setCurrentIndex(TABS.index(tab_of("steps")))
 
     def _add_folders(self, folders: list[Path]) -> None:
         """Add image folders that were dropped on the Data tab."""
@@ -232,7 +233,7 @@ class MainWindow(QMainWindow):
 
     def go_to(self, key: str) -> None:
         """Show the tab of a setting and focus its editor."""
-        self.tabs.setCurrentIndex(TABS.index(self.settings.tab_of(key)))
+        self.tabs.setCurrentIndex(TABS.index(tab_of(key)))
         self.settings.focus(key)
 
     def go_to_problem(self) -> None:
@@ -263,7 +264,7 @@ class MainWindow(QMainWindow):
 
     def show_advanced(self, on: bool) -> None:
         """Show all settings, or the basic ones and those that were changed."""
-        self.memory.advanced = self.settings.advanced = on
+        self.memory.advanced = self.settings.state.advanced = on
         self.settings.refresh(self.findings)
         self._remember.start()
 
