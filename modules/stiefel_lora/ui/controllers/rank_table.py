@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from ...metrics.tags import EFFECTIVE, ORTHOGONALITY, STABLE
 
-__all__ = ["RankTable"]
+__all__ = ["HINT", "NO_RANKS", "TITLE", "RankTable"]
+
+TITLE = "Effective rank of every block"
+HINT = (
+    "Yellow blocks use all directions of their rank, dark blocks only a few. Hover "
+    "over a cell to show its values."
+)
+NO_RANKS = (
+    "A column is added to the heat map each time the ranks are measured during "
+    "training."
+)
 
 _KINDS = (EFFECTIVE, STABLE, ORTHOGONALITY)
 _FIRST_ROOM = 64

@@ -27,6 +27,7 @@ from PySide6.QtWidgets import (
 )
 
 from ..controllers.run_record import RunRecord
+from ..controllers.sample_grid import NO_SAMPLES, sample_grid
 from .image_comparison import Comparison
 from .thumbnails import SIDE, ThumbnailModel
 
@@ -34,10 +35,6 @@ __all__ = ["Gallery", "SampleTable"]
 
 Index = QModelIndex | QPersistentModelIndex
 _PROMPT_WIDTH = 120
-EMPTY = (
-    "There are no sample images yet. Their prompts and their interval are on the tab "
-    "Sampling."
-)
 
 
 class SampleTable(QAbstractTableModel):
@@ -62,19 +59,12 @@ class SampleTable(QAbstractTableModel):
 
     def show_record(self, record: RunRecord) -> bool:
         """Show the sample images of a run. Return whether there are new ones."""
-        rounds = sorted(record.rounds, key=lambda found: found.step)
-        paths = {
-            (row, column): path
-            for column, found in enumerate(rounds)
-            for row, path in enumerate(found.files)
-        }
+        found = sample_grid(record)
+        paths = found.paths
         if paths == self._paths:
             return False
-        known = [sample["prompt"] for sample in record.config.get("samples", ())]
-        rows = 1 + max((row for row, _ in paths), default=-1)
         self.beginResetModel()
-        self.prompts = [*known, *[""] * rows][:rows]
-        self.steps = [found.step for found in rounds]
+        self.prompts, self.steps = list(found.prompts), list(found.steps)
         self._paths, self._places = paths, list(paths)
         self._rows = {path: row for row, path in enumerate(paths.values())}
         self._thumbnails.show_paths(list(paths.values()))
@@ -148,7 +138,7 @@ class Gallery(QWidget):
         self._both.addWidget(self.comparison)
         self._both.setStretchFactor(0, 3)
         self._both.setStretchFactor(1, 2)
-        self.empty = QLabel(EMPTY, alignment=Qt.AlignmentFlag.AlignCenter)
+        self.empty = QLabel(NO_SAMPLES, alignment=Qt.AlignmentFlag.AlignCenter)
         self.empty.setWordWrap(True)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)

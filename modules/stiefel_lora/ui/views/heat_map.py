@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from ..controllers.rank_table import RankTable
+from ..controllers.rank_table import HINT, NO_RANKS, TITLE, RankTable
 from .image_plot import ImagePlot
 
 __all__ = ["HeatMap"]
 
-_HINT = (
-    "Yellow blocks use all directions of their rank, dark blocks only a few. Hover "
-    "over a cell to show its values."
-)
-_EMPTY = (
-    "A column is added to the heat map each time the ranks are measured during "
-    "training."
-)
 _BAR = ("Effective rank / rank", [(n / 4, f"{25 * n} %") for n in range(5)])
 
 
@@ -22,9 +14,7 @@ class HeatMap(ImagePlot):
     """Heat map with a column per measurement. Hovering shows the values."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "Effective rank of every block", ("Block", "Step"), "viridis", _BAR, _EMPTY
-        )
+        super().__init__(TITLE, ("Block", "Step"), "viridis", _BAR, NO_RANKS)
         self._table = RankTable()
         self._shown = (-1, -1)
         self.show_axes(False)
@@ -39,13 +29,13 @@ class HeatMap(ImagePlot):
         if not table.steps:
             self.image.clear()
             self.show_axes(False)
-            self.label.setText(_EMPTY)
+            self.label.setText(NO_RANKS)
             return
         self.draw(table.shares, 255)
         self.name_columns([str(step) for step in table.steps], 6)
         if fresh:
             self.show_axes(True)
-            self.label.setText(_HINT)
+            self.label.setText(HINT)
             self.name_sections(table.sections(), len(table.blocks))
 
     def describe(self, column: int, row: int) -> None:
@@ -60,4 +50,4 @@ class HeatMap(ImagePlot):
         if 0 <= column < columns and 0 <= row < rows:
             self.describe(column, row)
         else:
-            self.label.setText(_HINT)
+            self.label.setText(HINT)

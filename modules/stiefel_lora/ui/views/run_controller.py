@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
 
 from PySide6.QtCore import QObject, QTimer, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
@@ -13,7 +12,7 @@ from PySide6.QtWidgets import QWidget
 from ..._exceptions import StiefelLoraError
 from ...config import TrainConfig
 from ...jobs import Job, JobState, Tail
-from ...runs.commands import Command
+from ..controllers.run_orders import execute
 from ..controllers.run_record import RunRecord
 from ..controllers.tensorboard_server import TensorBoardServer
 from ..controllers.trainings import Trainings
@@ -207,30 +206,12 @@ class RunController(QObject):
         trainings = self.trainings
         if trainings is None:
             return
-        if job is None:
-            self._order_foreign(trainings, name)
-            return
-        orders: dict[str, Callable[[], None]] = {
-            "stop": lambda: trainings.stop(job),
-            "resume": lambda: trainings.resume(job),
-            "cancel": lambda: trainings.cancel(job),
-            "up": lambda: trainings.move(job, "up"),
-            "down": lambda: trainings.move(job, "down"),
-            "sample": lambda: trainings.send(job.run_dir, "sample"),
-            "save": lambda: trainings.send(job.run_dir, "save"),
-        }
-        self._try(orders[name], "The command could not be executed.")
+        run_dir = self.record.folder.root if self.record is not None else None
+        self._try(
+            lambda: execute(trainings, name, job, run_dir),
+            "The command could not be executed.",
+        )
         self.look()
-
-    def _order_foreign(self, trainings: Trainings, name: str) -> None:
-        """Send a command to a run that is not in the queue."""
-        if self.record is not None and name in get_args(Command):
-            run_dir = self.record.folder.root
-            command = cast("Command", name)
-            self._try(
-                lambda: trainings.send(run_dir, command),
-                "The command could not be sent.",
-            )
 
     def _job(self) -> Job | None:
         if self.record is None or self.trainings is None:

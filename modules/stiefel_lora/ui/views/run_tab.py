@@ -16,7 +16,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from ...jobs import Job, JobState
+from ...jobs import Job
+from ..controllers.run_orders import (
+    NO_RUN,
+    RUN_ORDERS,
+    Order,
+    allowed_orders,
+    complaint,
+)
 from ..controllers.run_record import RunRecord
 from ..controllers.status import figures, headline
 from .basics import Note, scrolled
@@ -29,25 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["RunTab"]
 
-_ORDERS = (
-    (
-        "stop",
-        "Stop",
-        "Save a checkpoint after the current step and stop. The training can be "
-        "resumed later",
-    ),
-    ("resume", "Resume", "Resume from the last checkpoint"),
-    ("sample", "Sample now", "Generate sample images after the current step"),
-    ("save", "Save now", "Save a checkpoint and a LoRA file after the current step"),
-    ("board", "TensorBoard", "Open TensorBoard for this run in the browser"),
-    (
+_BUTTONS = (
+    *RUN_ORDERS,
+    Order("board", "TensorBoard", "Open TensorBoard for this run in the browser"),
+    Order(
         "folder",
         "Open folder",
         "Open the run folder. LoRA files are in the subfolder lora",
     ),
-)
-_NO_RUN = (
-    "No training yet. Choose a preset, a model and images, then press Start training."
 )
 
 
@@ -59,7 +55,7 @@ class RunTab(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.buttons: dict[str, QPushButton] = {}
-        self.title = QLabel(_NO_RUN)
+        self.title = QLabel(NO_RUN)
         self.title.setWordWrap(True)
         self.title.setTextFormat(Qt.TextFormat.PlainText)
         self.bar = QProgressBar()
@@ -79,15 +75,14 @@ class RunTab(QWidget):
         """Show the values of a run."""
         self._allow(record, job)
         if record is None:
-            self.title.setText(_NO_RUN)
+            self.title.setText(NO_RUN)
             self.draw()
             return
         self.title.setText(f"{record.folder.root.name}: {headline(record, job)}")
         self.figures.setText(figures(record, job))
         self.bar.setRange(0, max(1, record.steps))
         self.bar.setValue(record.step)
-        over = job is None or job.state is not JobState.DONE
-        self.note.say(_complaint(record, job) if over else "", ERROR)
+        self.note.say(complaint(record, job), ERROR)
         plots = self.draw()
         plots.curves.show_record(record)
         plots.heat_map.show_table(record.ranks)
@@ -124,30 +119,18 @@ class RunTab(QWidget):
 
     def _allow(self, record: RunRecord | None, job: Job | None) -> None:
         """Enable the buttons that are available in the current state."""
-        runs = job is not None and job.state is JobState.RUNNING and not job.wish
-        waits = job is not None and job.state is JobState.WAITING
-        stopped = job is not None and job.state in (
-            JobState.PAUSED,
-            JobState.FAILED,
-            JobState.CANCELLED,
-        )
-        # Runs started by another program also accept command files.
-        foreign = job is None and record is not None and record.state == "running"
-        trains = foreign or (runs and record is not None and record.state == "running")
+        folder = record.folder if record is not None else None
         allowed = {
-            "stop": runs or waits or foreign,
-            "resume": stopped,
-            "sample": trains,
-            "save": trains,
-            "board": record is not None and record.folder.tensorboard.is_dir(),
-            "folder": record is not None and record.folder.root.is_dir(),
+            **allowed_orders(record, job),
+            "board": folder is not None and folder.tensorboard.is_dir(),
+            "folder": folder is not None and folder.root.is_dir(),
         }
         for name, on in allowed.items():
             self.buttons[name].setEnabled(on)
 
     def _arrange(self) -> None:
         orders = QHBoxLayout()
-        for name, text, hint in _ORDERS:
+        for name, text, hint in _BUTTONS:
             button = QPushButton(text)
             button.setToolTip(hint)
             button.clicked.connect(lambda _=False, order=name: self.ordered.emit(order))
@@ -171,12 +154,3 @@ class RunTab(QWidget):
         for widget in (self.figures, self.note):
             column.addWidget(widget)
         column.addWidget(self._both, 1)
-
-
-def _complaint(record: RunRecord, job: Job | None) -> str:
-    """Return the error message of a run, or ""."""
-    if job is not None and job.state is JobState.FAILED:
-        return job.message
-    if record.state == "failed" and (job is None or job.state is not JobState.RUNNING):
-        return record.message
-    return ""
