@@ -13,7 +13,7 @@ from PySide6.QtGui import QIcon, QImage, QMouseEvent
 from PySide6.QtWidgets import QLabel, QPushButton
 
 from helpers.written_run import WrittenRun
-from stiefel_lora.ui.views.image_plot import even_distance
+from stiefel_lora.ui.controllers.column_labels import even_distance
 
 
 @pytest.fixture

@@ -12,7 +12,14 @@ from ...config.reading import read_json
 from ...methods import CATALOGUE
 from .memory import home
 
-__all__ = ["Entry", "demo", "entries", "user_presets"]
+__all__ = [
+    "Entry",
+    "demo",
+    "entries",
+    "preset_title",
+    "source_name",
+    "user_presets",
+]
 
 OWN = "Your presets"
 DEMO = "demo_stiefel_lora"
@@ -54,6 +61,18 @@ def demo() -> Path | None:
             model = load_config(preset.path).base_model_name
             return preset.path if model and Path(model).is_dir() else None
     return None
+
+
+def source_name(source: Path | None) -> str:
+    """Return the name of the preset, or of the run folder of loaded settings."""
+    if source is None:
+        return "defaults"
+    return source.parent.name if source.name == "config.json" else source.stem
+
+
+def preset_title(source: Path | None, *, changed: bool) -> str:
+    """Return the name of the preset, and whether settings have been changed."""
+    return f"Preset: {source_name(source)}{' (changed)' if changed else ''}"
 
 
 def _place(preset: Preset) -> tuple[str, int, int]:

@@ -7,10 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ..._wording import counted
 from .document import Document
+from .library import source_name
 from .pages import all_fields, label_of
 
-__all__ = ["Difference", "differences", "shown"]
+__all__ = ["HEADINGS", "Difference", "count_of_differences", "differences", "shown"]
+
+HEADINGS = ("Setting", "Preset", "Current")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,13 @@ def differences(document: Document) -> list[Difference]:
         for label, then, now in _pairs(key, before, document)
         if then != now
     ]
+
+
+def count_of_differences(document: Document, count: int) -> str:
+    """Return the number of differences, and the name of the preset, as text."""
+    source = document.source
+    name = f"the preset {source_name(source)}" if source else "the defaults"
+    return f"{counted(count, 'setting differs', 'settings differ')} from {name}."
 
 
 def _pairs(

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from ...metrics.tags import EFFECTIVE, ORTHOGONALITY, STABLE
 
-__all__ = ["HINT", "NO_RANKS", "TITLE", "RankTable"]
+__all__ = ["BAR", "HINT", "NO_RANKS", "TITLE", "RankTable"]
 
 TITLE = "Effective rank of every block"
+BAR = ("Effective rank / rank", [(n / 4, f"{25 * n} %") for n in range(5)])
+"""Label of the color bar, and its ticks from 0 to 1."""
+
 HINT = (
     "Yellow blocks use all directions of their rank, dark blocks only a few. Hover "
     "over a cell to show its values."

@@ -56,6 +56,9 @@ class RunRecord:
         self.behind = False
         """Whether there is unread data."""
 
+        self.rewinds = 0
+        """Number of times that values were removed, because the run was resumed."""
+
         self._position = 0
         self._written: dict[Path, int] = {}
         self._pace = Pace()
@@ -128,6 +131,7 @@ class RunRecord:
         self.ranks.cut(step)
         self.rounds = [found for found in self.rounds if found.step <= step]
         self.checkpoint_step = step
+        self.rewinds += 1
         if values.get("abandoned"):
             # Files of later steps were moved aside; without a branch they are kept.
             late = {path for path, last in self._written.items() if last > step}

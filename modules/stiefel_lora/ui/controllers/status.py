@@ -9,7 +9,9 @@ from ...metrics.tags import AVERAGE_LOSS, LOSS_LABEL, MEAN_RANK, measured_at
 from ...runs.pace import duration
 from .run_record import RunRecord
 
-__all__ = ["figures", "headline", "memory_of"]
+__all__ = ["IDLE", "figures", "headline", "memory_of"]
+
+IDLE = "No training is running."
 
 _WORDS = {
     JobState.WAITING: "waiting in the queue",

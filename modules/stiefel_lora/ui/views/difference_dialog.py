@@ -17,12 +17,14 @@ from PySide6.QtWidgets import (
 )
 
 from ..controllers.document import Document
-from ..controllers.preset_differences import Difference, differences
-from .preset_chooser import source_name
+from ..controllers.preset_differences import (
+    HEADINGS,
+    Difference,
+    count_of_differences,
+    differences,
+)
 
 __all__ = ["DifferenceDialog"]
-
-_HEADINGS = ("Setting", "Preset", "Current")
 
 
 class DifferenceDialog(QDialog):
@@ -35,8 +37,8 @@ class DifferenceDialog(QDialog):
         self._found: list[Difference] = []
         self.title = QLabel()
         self.title.setWordWrap(True)
-        self.table = QTableWidget(0, len(_HEADINGS))
-        self.table.setHorizontalHeaderLabels(_HEADINGS)
+        self.table = QTableWidget(0, len(HEADINGS))
+        self.table.setHorizontalHeaderLabels(HEADINGS)
         self.table.verticalHeader().hide()
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -60,11 +62,8 @@ class DifferenceDialog(QDialog):
 
     def _fill(self) -> None:
         self._found = differences(self._document)
-        source = self._document.source
-        name = f"the preset {source_name(source)}" if source else "the defaults"
         count = len(self._found)
-        settings = "1 setting differs" if count == 1 else f"{count} settings differ"
-        self.title.setText(f"{settings} from {name}.")
+        self.title.setText(count_of_differences(self._document, count))
         self.back.setEnabled(bool(self._found))
         self.table.setRowCount(count)
         for row, found in enumerate(self._found):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from ..controllers.rank_table import HINT, NO_RANKS, TITLE, RankTable
+from ..controllers.rank_table import BAR, HINT, NO_RANKS, TITLE, RankTable
 from .image_plot import ImagePlot
 
 __all__ = ["HeatMap"]
-
-_BAR = ("Effective rank / rank", [(n / 4, f"{25 * n} %") for n in range(5)])
 
 
 class HeatMap(ImagePlot):
     """Heat map with a column per measurement. Hovering shows the values."""
 
     def __init__(self) -> None:
-        super().__init__(TITLE, ("Block", "Step"), "viridis", _BAR, NO_RANKS)
+        super().__init__(TITLE, ("Block", "Step"), "viridis", BAR, NO_RANKS)
         self._table = RankTable()
         self._shown = (-1, -1)
         self.show_axes(False)

@@ -9,9 +9,10 @@ import pyqtgraph as pg
 from PySide6.QtCore import QPointF, QRectF
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from ..controllers.column_labels import column_labels
 from .curves import MARGINS, style_axis, style_plot
 
-__all__ = ["ImagePlot", "even_distance"]
+__all__ = ["ImagePlot"]
 
 # Pixels for the ticks and the label of the color bar.
 _BAR_WIDTH = 66
@@ -95,14 +96,8 @@ class ImagePlot(QWidget):
         self.bar.setVisible(shown)
 
     def name_columns(self, names: Sequence[str], most: int) -> None:
-        """Set the labels of the columns. At most ``most`` labels are shown.
-
-        They are at equal distances, and end at multiples of it: with names of 10, 20,
-        30, ..., the labels are 20, 40, ... or 50, 100, ....
-        """
-        apart = even_distance(len(names), most)
-        at = range(apart - 1, len(names), apart)
-        ticks = [(float(i) + 0.5, names[i]) for i in at]
+        """Set the labels of the columns. At most ``most`` labels are shown."""
+        ticks = [(i + 0.5, name) for i, name in column_labels(names, most)]
         self.plot.getAxis("bottom").setTicks([ticks])
 
     def name_sections(self, sections: Iterable[tuple[int, str]], rows: int) -> None:
@@ -131,19 +126,3 @@ class ImagePlot(QWidget):
     def _hover(self, place: QPointF) -> None:
         point = self.plot.plotItem.vb.mapSceneToView(place)
         self.hovered(int(np.floor(point.x())), int(np.floor(point.y())))
-
-
-def even_distance(count: int, most: int) -> int:
-    """Return the distance of labels so that at most ``most`` of ``count`` are shown.
-
-    It is 1, 2 or 5 times a power of ten.
-
-    >>> [even_distance(count, 6) for count in (1, 6, 7, 12, 13, 40, 1000)]
-    [1, 1, 2, 2, 5, 10, 200]
-    """
-    power = 1
-    while True:
-        for factor in (1, 2, 5):
-            if count <= most * factor * power:
-                return factor * power
-        power *= 10

@@ -15,9 +15,9 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
-from ..controllers.library import entries
+from ..controllers.library import entries, preset_title
 
-__all__ = ["PresetChooser", "PresetList", "source_name"]
+__all__ = ["PresetChooser", "PresetList"]
 
 _PATH = Qt.ItemDataRole.UserRole
 
@@ -84,13 +84,6 @@ class PresetList(QFrame):
         self.chosen.emit(Path(item.data(_PATH)))
 
 
-def source_name(source: Path | None) -> str:
-    """Return the name of the preset, or of the run folder of loaded settings."""
-    if source is None:
-        return "defaults"
-    return source.parent.name if source.name == "config.json" else source.stem
-
-
 class PresetChooser(QPushButton):
     """Button with the name of the current preset."""
 
@@ -111,5 +104,4 @@ class PresetChooser(QPushButton):
 
     def show_name(self, source: Path | None, *, changed: bool) -> None:
         """Show the name of the preset, and whether settings have been changed."""
-        name = source_name(source)
-        self.setText(f"Preset: {name}{' (changed)' if changed else ''}  ▾")
+        self.setText(f"{preset_title(source, changed=changed)}  ▾")

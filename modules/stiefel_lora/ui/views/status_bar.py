@@ -7,12 +7,10 @@ from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QToolButton, QWidget
 
 from ...jobs import Job
 from ..controllers.run_record import RunRecord
-from ..controllers.status import figures, headline
+from ..controllers.status import IDLE, figures, headline
 from .basics import Elided
 
 __all__ = ["StatusBar"]
-
-_IDLE = "No training is running."
 
 
 class StatusBar(QWidget):
@@ -55,7 +53,7 @@ class StatusBar(QWidget):
         for widget in (self.bar, self.figures, self.button):
             widget.setVisible(record is not None)
         if record is None:
-            self.title.setText(_IDLE)
+            self.title.setText(IDLE)
             return
         self.title.setText(f"{record.folder.root.name}: {headline(record, job)}")
         self.bar.setRange(0, max(1, record.steps))
