@@ -17,14 +17,51 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "COLUMNS",
+    "MAX_RANK",
+    "SINGULAR_VALUES",
+    "SPECTRUM_BAR",
+    "SPECTRUM_HINT",
     "SPELLINGS",
     "LoraEntry",
     "Result",
     "command",
+    "convert_arguments",
+    "inspect_arguments",
     "merge_arguments",
     "parse_checks",
     "parse_entry",
+    "resize_arguments",
+    "usable_output",
+    "verify_arguments",
 ]
+
+COLUMNS = (
+    "File",
+    "Weight",
+    "Family",
+    "Key format",
+    "Rank",
+    "Effective rank",
+    "Norm",
+    "MB",
+    "Defects",
+)
+"""Columns of the table: name, weight in a merge, and the facts of an entry."""
+
+MAX_RANK = 1024
+"""Largest rank of a result."""
+
+SINGULAR_VALUES = "Singular values of each layer"
+SPECTRUM_HINT = (
+    "Rows are layers, columns are singular values in descending order. Black is "
+    "1/1000 of the largest value in the file or less. Hover for values."
+)
+SPECTRUM_BAR = (
+    "Singular value / largest",
+    [(0.0, "1/1000"), (1 / 3, "1/100"), (2 / 3, "1/10"), (1.0, "1")],
+)
+"""Label of the color bar, and its ticks from 0 to 1."""
 
 SPELLINGS = (
     "kohya",
@@ -109,13 +146,44 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "stiefel_lora", "lora", *map(str, arguments)]
 
 
+def usable_output(verb: str, code: int, output: str) -> bool:
+    """Return whether a command has printed a result.
+
+    ``inspect`` and ``verify`` print it and end in an error for a file with defects.
+    """
+    return code == 0 or (verb in ("inspect", "verify") and bool(output.strip()))
+
+
+def inspect_arguments(path: Path) -> list[str]:
+    """Return the arguments that inspect a file."""
+    return ["inspect", str(path), "--json", "--allow-unknown"]
+
+
+def verify_arguments(path: Path) -> list[str]:
+    """Return the arguments that check whether other programs can load a file."""
+    return ["verify", str(path), "--json", "--allow-unknown"]
+
+
+def resize_arguments(path: Path, rank: int, output: Path) -> list[str]:
+    """Return the arguments that reduce the rank of a file."""
+    given = ["resize", str(path), "--rank", str(rank), "--output", str(output)]
+    return [*given, "--json", "--allow-unknown"]
+
+
+def convert_arguments(path: Path, to: str, output: Path) -> list[str]:
+    """Return the arguments that convert a file to a key format of ``SPELLINGS``."""
+    given = ["convert", str(path), "--to", to, "--output", str(output)]
+    return [*given, "--json", "--allow-unknown"]
+
+
 def merge_arguments(
     files: Sequence[tuple[Path, float]], rank: int | None, output: Path
 ) -> list[str]:
     """Return the arguments of a merge. ``rank`` is the rank of the result."""
     named = [f"{path}:{weight:g}" for path, weight in files]
     options = [] if rank is None else ["--rank", str(rank)]
-    return ["merge", *named, *options, "--output", str(output), "--json"]
+    given = ["merge", *named, *options, "--output", str(output)]
+    return [*given, "--json", "--allow-unknown"]
 
 
 def parse_checks(text: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +142,7 @@ def _extremes(values: NDArray[np.float64], buckets: int) -> NDArray[np.int64]:
     high = np.where(np.isnan(values), -np.inf, values)
     places = {
         start + int(found)
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        for start, end in itertools.pairwise(edges)
         for found in (np.argmin(low[start:end]), np.argmax(high[start:end]))
     }
     # The last value is the end of the curve.

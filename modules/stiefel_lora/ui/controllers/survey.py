@@ -6,17 +6,29 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..._exceptions import ConfigError, DataError
 from ...config import TrainConfig
 from ...config.epochs import has_epochs
-from ...data import scan_all
+from ...data import buckets_of, scan_all
 from ...data.decode_check import DecodeCheck
 from ...data.epoch_length import without_epochs
 from ...data.folder_report import ScanReport, report_on
 from .training_preview import TrainedImage, plan_in
 
-__all__ = ["Problem", "Survey", "by_path", "survey"]
+__all__ = ["Problem", "Survey", "by_path", "survey", "survey_question"]
+
+# Settings on which the survey depends, in addition to folders and buckets.
+_SURVEYED = (
+    "batch_size",
+    "epochs",
+    "gradient_accumulation_steps",
+    "latent_caching",
+    "trigger_word",
+    "validation_seed",
+    "validation_split",
+)
 
 Size = tuple[int, int]
 
@@ -101,6 +113,13 @@ def survey(
     lines += _length(config)
     found.summary = "\n".join(lines)
     return found
+
+
+def survey_question(config: TrainConfig) -> tuple[Any, ...]:
+    """Return the settings on which the survey depends, to compare them."""
+    concepts = (*config.concepts, *config.validation_concepts)
+    others = [getattr(config, key) for key in _SURVEYED]
+    return (concepts, buckets_of(config), *others)
 
 
 def _aside(config: TrainConfig) -> frozenset[Path]:

@@ -20,21 +20,19 @@ from PySide6.QtWidgets import (
 
 from ..._wording import counted
 from ...config.caption_extension import TEXT
-from ...data.caption_edits import Edit, appended, prepended, replaced, trigger_added
-from ...data.caption_files import Change, changes_by
+from ...data.caption_files import Change
+from ..controllers.bulk_edit import (
+    EDIT_KINDS,
+    MOST_LISTED,
+    BulkEdit,
+    inputs_of,
+    note_on_changes,
+    usual_separator,
+)
 from .basics import Combo, Note
 from .theme import QUIET
 
 __all__ = ["BulkEditDialog"]
-
-_TRIGGER, _FRONT, _END, _REPLACE = (
-    "Add the trigger word",
-    "Add text in front",
-    "Add text at the end",
-    "Find and replace",
-)
-# Maximum number of changes that are listed.
-_MOST = 200
 
 Captions = Mapping[Path, str]
 
@@ -68,10 +66,9 @@ class BulkEditDialog(QDialog):
 
         self.scope, self.kind = Combo(), Combo()
         self.scope.addItems(list(scopes))
-        self.kind.addItems([_TRIGGER, _FRONT, _END, _REPLACE])
+        self.kind.addItems(EDIT_KINDS)
         self.text, self.old, self.new = QLineEdit(trigger), QLineEdit(), QLineEdit()
-        blank = "" if delimiter.isspace() else " "
-        self.separator = QLineEdit(f"{delimiter}{blank}")
+        self.separator = QLineEdit(usual_separator(delimiter))
         self.separator.setToolTip("Text between the caption and the added text.")
         self.case = QCheckBox("Match case")
         self.words = QCheckBox("Whole words")
@@ -93,40 +90,33 @@ class BulkEditDialog(QDialog):
     @property
     def title(self) -> str:
         """Description of the edit, for its undo."""
-        kind = self.kind.currentText()
-        if kind == _REPLACE:
-            return f"{kind}: {self.old.text()!r} by {self.new.text()!r}"
-        return f"{kind}: {self.text.text()!r}"
+        return self._edit().title
 
-    def _edit(self) -> Edit | None:
-        """Return the edit, or None if its text is missing."""
-        kind, text = self.kind.currentText(), self.text.text()
-        if kind == _REPLACE:
-            case, words = self.case.isChecked(), self.words.isChecked()
-            found = self.old.text()
-            make = replaced(found, self.new.text(), match_case=case, whole_words=words)
-            return make if found else None
-        if not text.strip():
-            return None
-        if kind == _TRIGGER:
-            return trigger_added(text.strip(), self._delimiter)
-        add = prepended if kind == _FRONT else appended
-        return add(text, self.separator.text())
+    def _edit(self) -> BulkEdit:
+        return BulkEdit(
+            self.kind.currentText(),
+            self.text.text(),
+            self.separator.text(),
+            self.old.text(),
+            self.new.text(),
+            self.case.isChecked(),
+            self.words.isChecked(),
+        )
 
     def _refresh(self) -> None:
-        kind = self.kind.currentText()
-        for widget, kinds in (
-            (self.text, (_TRIGGER, _FRONT, _END)),
-            (self.separator, (_FRONT, _END)),
-            (self.old, (_REPLACE,)),
-            (self.new, (_REPLACE,)),
-            (self.options, (_REPLACE,)),
+        wanted = inputs_of(self.kind.currentText())
+        for name, widget in (
+            ("text", self.text),
+            ("separator", self.separator),
+            ("old", self.old),
+            ("new", self.new),
+            ("options", self.options),
         ):
-            self.form.setRowVisible(widget, kind in kinds)
-        edit, captions = self._edit(), self._scopes[self.scope.currentText()]
-        self.changes = changes_by(edit, captions, self._extension) if edit else []
-        self.table.setRowCount(min(_MOST, len(self.changes)))
-        for row, change in enumerate(self.changes[:_MOST]):
+            self.form.setRowVisible(widget, name in wanted)
+        captions = self._scopes[self.scope.currentText()]
+        self.changes = self._edit().changes(captions, self._delimiter, self._extension)
+        self.table.setRowCount(min(MOST_LISTED, len(self.changes)))
+        for row, change in enumerate(self.changes[:MOST_LISTED]):
             texts = (change.path.name, change.before, change.after)
             for column, text in enumerate(texts):
                 item = QTableWidgetItem(text)
@@ -135,11 +125,7 @@ class BulkEditDialog(QDialog):
         count = counted(len(self.changes), "caption", "captions")
         self.apply.setText(f"Change {count}")
         self.apply.setEnabled(bool(self.changes))
-        more = len(self.changes) - _MOST
-        note = f"{len(self.changes)} of {len(captions)} captions change."
-        if more > 0:
-            note += f" The first {_MOST} are listed."
-        self.note.say(note, QUIET)
+        self.note.say(note_on_changes(len(self.changes), len(captions)), QUIET)
 
     def _arrange(self) -> None:
         self.options = QWidget()

@@ -16,8 +16,7 @@ from PySide6.QtWidgets import (
 
 from ..._exceptions import OutputError
 from ...config.caption_extension import TEXT
-from ...data.caption_files import write_caption
-from ..controllers.image_captions import caption_of, keep_other
+from ..controllers.caption_state import NO_CAPTION, CaptionState
 from .basics import Note
 from .fitted_image import FittedImage
 from .image_loading import Loaded, load_image
@@ -28,7 +27,6 @@ __all__ = ["CaptionEditor"]
 
 _SAVE_MS = 800
 _BIG = 180
-_MISSING = "No caption yet. It is saved next to the image."
 
 
 class CaptionText(QPlainTextEdit):
@@ -66,7 +64,7 @@ class CaptionEditor(QWidget):
         self.take = QPushButton("Use the file")
         self.take.clicked.connect(self._take)
         self.extension = TEXT
-        self._on_disk: str | None = None
+        self._state: CaptionState | None = None
         self._locked = False
         self._timer = QTimer(self, singleShot=True, interval=_SAVE_MS)
         self._timer.timeout.connect(self.save)
@@ -107,8 +105,7 @@ class CaptionEditor(QWidget):
         """Show a caption file that another program has changed."""
         if self.path is None or self._locked:
             return
-        text, _ = caption_of(self.path, self.extension)
-        if text == self._on_disk:
+        if self._state is None or not self._state.is_foreign:
             return
         if self.is_edited:
             self._ask(True)
@@ -125,8 +122,7 @@ class CaptionEditor(QWidget):
         self._timer.stop()
         if self.path is None or not self.is_edited:
             return True
-        text, _ = caption_of(self.path, self.extension)
-        if text != self._on_disk:
+        if self._state is not None and self._state.is_foreign:
             self._ask(True)
             return False
         self._write(self.path)
@@ -134,10 +130,10 @@ class CaptionEditor(QWidget):
 
     def save_anyway(self) -> None:
         """Save the caption. The text of another program is kept in a ``.bak`` file."""
-        if self.save() or self.path is None:
+        if self.save() or self.path is None or self._state is None:
             return
         try:
-            keep_other(self.path, self.extension)
+            self._state.keep_other()
         except OutputError as error:
             self.note.say(str(error), ERROR)
             return
@@ -149,22 +145,22 @@ class CaptionEditor(QWidget):
         self._thread.finish()
 
     def _write(self, path: Path) -> None:
+        state = self._state or CaptionState(path, self.extension)
         try:
-            write_caption(path, self.caption.toPlainText(), self.extension)
+            state.write(self.caption.toPlainText())
         except OutputError as error:
             self.note.say(str(error), ERROR)
             return
         self.caption.document().setModified(False)
-        self._on_disk, _ = caption_of(path, self.extension)
         self._ask(False)
-        self.note.say(f"Saved {path.with_suffix(self.extension).name}.", QUIET)
+        self.note.say(state.confirmation, QUIET)
         self.saved.emit(path)
 
     def _show_caption(self, path: Path, caption: str, locked: str) -> None:
-        self._on_disk, wrong = caption_of(path, self.extension)
-        text = caption if self._on_disk is None else self._on_disk
+        self._state = CaptionState(path, self.extension)
+        text, wrong = self._state.read(caption), self._state.problem
         self._show_text(text, enabled=not wrong and not locked)
-        missing = "" if text else _MISSING
+        missing = "" if text else NO_CAPTION
         self.note.say(wrong or locked or missing, ERROR if wrong else QUIET)
 
     def _show_text(self, text: str, *, enabled: bool) -> None:
@@ -180,11 +176,8 @@ class CaptionEditor(QWidget):
     def _ask(self, wanted: bool) -> None:
         self.keep.setVisible(wanted)
         self.take.setVisible(wanted)
-        if wanted and self.path is not None:
-            name = self.path.with_suffix(self.extension).name
-            self.note.say(
-                f"Another program changed {name} while you edited the caption.", REMARK
-            )
+        if wanted and self._state is not None:
+            self.note.say(self._state.question, REMARK)
 
     def _keep(self) -> None:
         if self.path is not None:

@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ..._exceptions import OutputError
 from ..._wording import counted
-from ...config.caption_extension import TEXT
 from ...data.caption_edits import removed_tag, renamed_tag
 from ...data.caption_files import (
     Change,
-    apply_changes,
     changes_by,
     contents,
-    last_edit,
     record_changes,
-    undo_changes,
 )
-from ..controllers.memory import home
+from ..controllers.bulk_edit import EditableCaptions
+from ..controllers.caption_journal import (
+    edited_captions,
+    journal,
+    title_of_last_edit,
+    undo_last_edit,
+)
 from .auto_caption_dialog import AutoCaptionDialog
 from .bulk_edit_dialog import BulkEditDialog
 
-__all__ = ["CaptionTools", "EditableCaptions"]
-
-
-@dataclasses.dataclass(frozen=True)
-class EditableCaptions:
-    """Captions of a folder that can be edited."""
-
-    scopes: Mapping[str, Mapping[Path, str]]
-    """Captions by image, for each choice of images. The first one has all images."""
-
-    trigger: str
-    delimiter: str
-    folder: Path
-    deep: bool
-    """Whether subfolders are included."""
-
-    extension: str = TEXT
-    """Extension of caption files."""
-
-    @property
-    def all(self) -> Mapping[Path, str]:
-        """Return the captions of all images."""
-        return next(iter(self.scopes.values()))
+__all__ = ["CaptionTools"]
 
 
 class CaptionTools(QWidget):
@@ -89,7 +67,7 @@ class CaptionTools(QWidget):
         Args:
             editable: whether the folder has captions that can be edited.
         """
-        title = last_edit(_journal())
+        title = title_of_last_edit()
         self.edit.setEnabled(editable)
         self.write_all.setEnabled(editable)
         self.undo.setEnabled(bool(title))
@@ -112,12 +90,11 @@ class CaptionTools(QWidget):
     def write(self, changes: Sequence[Change], title: str) -> None:
         """Write changed captions."""
         try:
-            apply_changes(changes, title, _journal())
+            text = edited_captions(changes, title)
         except OutputError as error:
             self.failed.emit(f"No caption was changed. {error}")
             return
-        count = counted(len(changes), "caption was", "captions were")
-        self.edited.emit(f"{count} changed. Undo edit restores them.")
+        self.edited.emit(text)
 
     def _open(self) -> None:
         found = self._ask()
@@ -147,7 +124,7 @@ class CaptionTools(QWidget):
             nonlocal before
             try:
                 title = "captions written by a model"
-                count = record_changes(before, title, _journal())
+                count = record_changes(before, title, journal())
                 before = contents(found.all, found.extension)
             except OutputError as error:
                 self.failed.emit(str(error))
@@ -167,16 +144,8 @@ class CaptionTools(QWidget):
         # Text that is being typed is saved first, and is then kept.
         self._ask()
         try:
-            found = undo_changes(_journal())
+            text = undo_last_edit()
         except OutputError as error:
             self.failed.emit(str(error))
             return
-        text = counted(found.restored, "caption was", "captions were") + " restored."
-        if found.kept:
-            kept = counted(len(found.kept), "caption was", "captions were")
-            text += f" {kept} changed since then and kept ({found.kept[0].name})."
         self.edited.emit(text)
-
-
-def _journal() -> Path:
-    return home() / "last_caption_edit.json"

@@ -20,12 +20,21 @@ from PySide6.QtWidgets import (
 
 from ...config import Concept, TrainConfig
 from ...config.caption_extension import TEXT
-from ...data import buckets_of
+from ..controllers.bulk_edit import EditableCaptions
 from ..controllers.image_captions import Shelf, open_shelf, places_of
-from ..controllers.survey import Survey, by_path
+from ..controllers.image_list import (
+    ALL,
+    FILTERS,
+    NOTHING,
+    PROBLEMS,
+    READING,
+    count_of_images,
+    passes,
+)
+from ..controllers.survey import Survey, by_path, survey_question
 from .basics import Combo, Note, scrolled
 from .caption_editor import CaptionEditor
-from .caption_tools import CaptionTools, EditableCaptions
+from .caption_tools import CaptionTools
 from .folder_watcher import FolderWatcher
 from .image_loading import load_image
 from .survey_page import SurveyPage
@@ -40,24 +49,8 @@ __all__ = ["DataTab"]
 
 # After changes on disk: reading the headers of all images takes longer than a list.
 _SURVEY_MS = 1500
-_NOTHING = (
-    "Add an image folder on the left, or drop one here, to show its images and "
-    "captions."
-)
-_READING = "Reading the folder…"
-# Settings on which the survey depends, in addition to folders and buckets.
-_SURVEYED = (
-    "batch_size",
-    "epochs",
-    "gradient_accumulation_steps",
-    "latent_caching",
-    "trigger_word",
-    "validation_seed",
-    "validation_split",
-)
 # Maximum height of the part below the list of images.
 _DETAIL = 240
-_ALL, _PROBLEMS, _BARE = "All images", "With problems", "Without caption"
 
 
 class DataTab(QSplitter):
@@ -83,7 +76,7 @@ class DataTab(QSplitter):
         self.used.setToolTip("If disabled, training skips this folder.")
         self.used.clicked.connect(self._enable)
         self.filter = Combo()
-        self.filter.addItems([_ALL, _PROBLEMS, _BARE])
+        self.filter.addItems(FILTERS)
         self.filter.setAccessibleName("Images to show")
         self.filter.currentIndexChanged.connect(self._list_images)
         self.search = QLineEdit()
@@ -149,9 +142,7 @@ class DataTab(QSplitter):
             self.model.forget_all()
         self._refresh_folders(config)
         self._show_training()
-        concepts = (*config.concepts, *config.validation_concepts)
-        others = [getattr(config, key) for key in _SURVEYED]
-        question = (concepts, buckets_of(config), *others)
+        question = survey_question(config)
         if question != self._question:
             self._question = question
             self._survey()
@@ -209,7 +200,7 @@ class DataTab(QSplitter):
         concept = self._concept()
         self.used.setEnabled(concept is not None)
         self.used.setChecked(concept is not None and concept.enabled)
-        self._shelf = Shelf(message=_READING if concept else _NOTHING)
+        self._shelf = Shelf(message=READING if concept else NOTHING)
         self.editor.show_image(None)
         self._list_images()
         if concept is None:
@@ -293,7 +284,7 @@ class DataTab(QSplitter):
     def _list_images(self) -> None:
         """Show the images that pass the filter, and keep the selection."""
         shelf = self._shelf
-        is_error = shelf.message not in ("", _NOTHING, _READING)
+        is_error = shelf.message not in ("", NOTHING, READING)
         tone = ERROR if is_error else QUIET
         paths = [path for path in shelf.captions if self._passes(path)]
         if paths != self.model.paths:
@@ -305,7 +296,7 @@ class DataTab(QSplitter):
             self.list.verticalScrollBar().setValue(position)
         elif self._shown is None:
             self._select(None)
-        self.message.say(shelf.message or _count(shelf, len(paths)), tone)
+        self.message.say(shelf.message or count_of_images(shelf, len(paths)), tone)
         self.tools.allow(bool(shelf.captions) and not shelf.locked)
         self._show_tags()
 
@@ -325,14 +316,9 @@ class DataTab(QSplitter):
         self.list.setCurrentIndex(self.model.index(row or 0))
 
     def _passes(self, path: Path) -> bool:
-        kind = self.filter.currentText()
-        caption = self._shelf.captions[path]
-        if kind == _BARE and caption:
-            return False
-        if kind == _PROBLEMS and self.model.problem_of(path) is None:
-            return False
-        wanted = self.search.text().strip().casefold()
-        return wanted in f"{path.name}\n{caption}".casefold()
+        kind, words = self.filter.currentText(), self.search.text()
+        problem = self.model.problem_of(path)
+        return passes(path, self._shelf.captions[path], problem, kind, words)
 
     def _show_image(self, index: QModelIndex, _before: QModelIndex) -> None:
         path = self.model.paths[index.row()] if index.isValid() else None
@@ -399,7 +385,7 @@ class DataTab(QSplitter):
         self.say(text)
 
     def _show_tag(self, tag: str) -> None:
-        self.filter.setCurrentText(_ALL)
+        self.filter.setCurrentText(ALL)
         self.search.setText(tag)
         self.below.setCurrentIndex(0)
 
@@ -422,7 +408,7 @@ class DataTab(QSplitter):
         if found.aside != self._aside:
             self._aside = found.aside
             self._show_training()
-        if self.filter.currentText() == _PROBLEMS:
+        if self.filter.currentText() == PROBLEMS:
             self._list_images()
 
     def _go_to(self, path: Path) -> None:
@@ -438,7 +424,7 @@ class DataTab(QSplitter):
 
     def _seek(self) -> None:
         path = self._goal
-        if path is None or self._shelf.message == _READING:
+        if path is None or self._shelf.message == READING:
             return
         if path not in self._shelf.captions and self._rows_left:
             self.folders.setCurrentIndex(self._rows_left.pop(0))
@@ -447,7 +433,7 @@ class DataTab(QSplitter):
         if path not in self._shelf.captions:
             return
         if not self._passes(path):
-            self.filter.setCurrentText(_ALL)
+            self.filter.setCurrentText(ALL)
             self.search.clear()
         self.below.setCurrentIndex(0)
         self._select(path)
@@ -485,13 +471,3 @@ class DataTab(QSplitter):
         self.setStretchFactor(0, 2)
         self.setStretchFactor(1, 3)
         self.setSizes([460, 720])
-
-
-def _count(shelf: Shelf, shown: int) -> str:
-    without = sum(not caption for caption in shelf.captions.values())
-    count = len(shelf.captions)
-    images = "1 image" if count == 1 else f"{count} images"
-    texts = [images, *([f"{without} without caption"] if without else [])]
-    if shown < count:
-        texts.append(f"{shown} shown")
-    return ", ".join(texts) + "."

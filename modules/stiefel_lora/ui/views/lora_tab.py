@@ -27,13 +27,20 @@ from PySide6.QtWidgets import (
 from ..._exceptions import OutputError
 from ...files.tools.output_path import check_new_folder, check_output, with_suffix
 from ..controllers.lora_files import (
+    COLUMNS,
+    MAX_RANK,
     SPELLINGS,
     LoraEntry,
     Result,
     command,
+    convert_arguments,
+    inspect_arguments,
     merge_arguments,
     parse_checks,
     parse_entry,
+    resize_arguments,
+    usable_output,
+    verify_arguments,
 )
 from .basics import Combo, Note
 from .command_process import CommandProcess
@@ -43,16 +50,13 @@ from .theme import ERROR, REMARK
 __all__ = ["LoraTab"]
 
 _FILES = "LoRA files (*.safetensors)"
-_COLUMNS = ("File", "Weight", "Family", "Key format", "Rank", "Effective rank")
-_COLUMNS += ("Norm", "MB", "Defects")
 _WEIGHT = 1
-_DEFECTS = len(_COLUMNS) - 1
+_DEFECTS = len(COLUMNS) - 1
 _DROP = (
     "Drop LoRA files here, or click Add files. You can resize, convert or verify "
     "the selected file, or merge all files with their weights. Extract creates a "
     "LoRA from two checkpoints."
 )
-_MAX_RANK = 1024
 _CHECKPOINTS = "Checkpoints (*.safetensors)"
 
 
@@ -80,7 +84,7 @@ class LoraTab(QWidget):
         self.add = QPushButton("Add files")
         self.remove = QPushButton("Remove")
         self.rank = QSpinBox()
-        self.rank.setRange(1, _MAX_RANK)
+        self.rank.setRange(1, MAX_RANK)
         self.rank.setValue(16)
         self.resize_ = QPushButton("Resize")
         self.resize_.setToolTip("Reduce the selected LoRA to this rank")
@@ -173,7 +177,7 @@ class LoraTab(QWidget):
             return
         path = self._waiting.pop(0)
         self.state.setText(f"Inspecting {path.name} …")
-        self._run(["inspect", str(path), "--json"], self._add_entry)
+        self._run(inspect_arguments(path), self._add_entry)
 
     def _add_entry(self, text: str) -> None:
         entry = parse_entry(text)
@@ -227,10 +231,9 @@ class LoraTab(QWidget):
         row = self._row()
         if row is not None:
             path, output = self.entries[row].path, self._output(self.entries[row].path)
-            rank = str(self.rank.value())
+            rank = self.rank.value()
             self.state.setText(f"Resizing {path.name} to rank {rank} …")
-            given = ["resize", str(path), "--rank", rank, "--output", str(output)]
-            self._run([*given, "--json"], self._show_result)
+            self._run(resize_arguments(path, rank, output), self._show_result)
 
     def start_merge(self, rank: int | None) -> None:
         """Merge all files. The result is a temporary file."""
@@ -256,8 +259,7 @@ class LoraTab(QWidget):
             path, to = self.entries[row].path, self.spelling.currentText()
             output = self._output(path, folder=to == "peft-folder")
             self.state.setText(f"Converting {path.name} to {to} …")
-            given = ["convert", str(path), "--to", to, "--output", str(output)]
-            self._run([*given, "--json"], self._show_result)
+            self._run(convert_arguments(path, to, output), self._show_result)
 
     def start_verify(self) -> None:
         """Check whether other programs can load the selected file."""
@@ -265,7 +267,7 @@ class LoraTab(QWidget):
         if row is not None:
             path = self.entries[row].path
             self.state.setText(f"Verifying {path.name} …")
-            self._run(["verify", str(path), "--json"], self._show_checks)
+            self._run(verify_arguments(path), self._show_checks)
 
     def start_extract(self, base: Path, tuned: Path) -> None:
         """Create a LoRA from the difference of two checkpoints."""
@@ -348,14 +350,11 @@ class LoraTab(QWidget):
 
     def _run(self, arguments: list[str], done: Callable[[str], None]) -> None:
         self._verb, self._done = arguments[0], done
-        # Unknown keys are named below the buttons, and left out.
-        allow = [] if self._verb == "extract" else ["--allow-unknown"]
-        self._process.start(command(*arguments, *allow))
+        self._process.start(command(*arguments))
         self._enable()
 
     def _ended(self, code: int, output: str, errors: str) -> None:
-        # These print their result and end in an error for a file with defects.
-        if code == 0 or (self._verb in ("inspect", "verify") and output.strip()):
+        if usable_output(self._verb, code, output):
             self._done(output)
         else:
             self.state.setText(_DROP)
@@ -403,8 +402,8 @@ def _allow(button: QPushButton, allowed: bool, entries: Sequence[LoraEntry]) -> 
 
 
 def _table() -> QTableWidget:
-    table = QTableWidget(0, len(_COLUMNS))
-    table.setHorizontalHeaderLabels(_COLUMNS)
+    table = QTableWidget(0, len(COLUMNS))
+    table.setHorizontalHeaderLabels(COLUMNS)
     table.verticalHeader().hide()
     table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

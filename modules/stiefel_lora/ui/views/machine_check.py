@@ -6,17 +6,13 @@ They require torch, which the process of the GUI does not import.
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
 from ..._exceptions import OutputError
-from ...config import TrainConfig
-from ...config.dump import dump_lean
-from ...files.atomic import atomic_write
-from ..controllers.findings import Findings, with_machine
+from ..controllers.findings import Findings
+from ..controllers.machine_result import MachineResult
 from ..controllers.memory import home
 from .command_process import CommandProcess
 
@@ -24,8 +20,6 @@ __all__ = ["MachineCheck"]
 
 # Milliseconds after the last change before the process is started.
 _WAIT_MS = 2000
-
-Data = dict[str, Any]
 
 
 class MachineCheck(QObject):
@@ -39,15 +33,13 @@ class MachineCheck(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.enabled = True
-        self._wanted: tuple[Data, TrainConfig] | None = None
-        self._running: Data | None = None
-        self._result: tuple[Data, dict[str, list[dict[str, str]]]] | None = None
+        self._result = MachineResult()
         self._process = CommandProcess(self)
         self._process.ended.connect(self._ended)
         self._timer = QTimer(self, singleShot=True, interval=_WAIT_MS)
         self._timer.timeout.connect(self._start)
 
-    def add_to(self, findings: Findings, data: Data, method: str) -> Findings:
+    def add_to(self, findings: Findings, data: dict[str, Any], method: str) -> Findings:
         """Add the result for ``data``, or order a check if there is none yet.
 
         Args:
@@ -55,18 +47,18 @@ class MachineCheck(QObject):
             data: the settings.
             method: name of the selected optimizer.
         """
-        if self._result is not None and self._result[0] == data:
-            return with_machine(findings, self._result[1], method)
+        merged = self._result.merged(findings, data, method)
+        if merged is not None:
+            return merged
         if findings.config is None or not findings.ready or not self.enabled:
             self._timer.stop()
-        elif data != self._running:
-            self._wanted = data, findings.config
+        elif self._result.want(findings, data):
             self._timer.start()
         return findings
 
     def forget(self) -> None:
         """Forget the result, so that the same settings are checked again."""
-        self._result = None
+        self._result.forget()
 
     def stop(self) -> None:
         """End the process."""
@@ -74,24 +66,14 @@ class MachineCheck(QObject):
         self._process.stop()
 
     def _start(self) -> None:
-        if self._wanted is None:
+        if self._result.wanted is None:
             return
         self._process.stop()
-        self._running, config = self._wanted
-        path = home() / "check.json"
         with contextlib.suppress(OutputError):
-            with atomic_write(path) as part:
-                part.write_text(dump_lean(config), encoding="utf-8", newline="\n")
-            command = [sys.executable, "-m", "stiefel_lora", "validate", str(path)]
-            self._process.start([*command, "--json"])
+            command = self._result.command(home() / "check.json")
+            if command is not None:
+                self._process.start(command)
 
     def _ended(self, code: int, output: str, _errors: str) -> None:
-        running, self._running = self._running, None
-        try:
-            found = json.loads(output)
-        # A process that was killed for lack of memory gives no result.
-        except ValueError:
-            return
-        if running is not None:
-            self._result = running, found
+        if self._result.take(output):
             self.checked.emit()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from ..controllers.lora_files import LoraEntry
+from ..controllers.lora_files import (
+    SINGULAR_VALUES,
+    SPECTRUM_BAR,
+    SPECTRUM_HINT,
+    LoraEntry,
+)
 from .image_plot import ImagePlot
 
 __all__ = ["Spectrum"]
 
 _EMPTY = "Add a LoRA file to see the singular values of its layers."
-_HINT = (
-    "Rows are layers, columns are singular values in descending order. Black is "
-    "1/1000 of the largest value in the file or less. Hover for values."
-)
-_BAR = (
-    "Singular value / largest",
-    [(0, "1/1000"), (1 / 3, "1/100"), (2 / 3, "1/10"), (1, "1")],
-)
 
 
 class Spectrum(ImagePlot):
@@ -23,10 +20,10 @@ class Spectrum(ImagePlot):
 
     def __init__(self) -> None:
         super().__init__(
-            "Singular values of each layer",
+            SINGULAR_VALUES,
             ("Layer", "Singular value"),
             "inferno",
-            _BAR,
+            SPECTRUM_BAR,
             _EMPTY,
         )
         self._entry: LoraEntry | None = None
@@ -36,7 +33,7 @@ class Spectrum(ImagePlot):
         """Plot a LoRA file. None clears the plot."""
         self._entry = entry
         self.show_axes(entry is not None)
-        self.label.setText(_EMPTY if entry is None else _HINT)
+        self.label.setText(_EMPTY if entry is None else SPECTRUM_HINT)
         if entry is None:
             self.image.clear()
             return
@@ -48,4 +45,4 @@ class Spectrum(ImagePlot):
     def hovered(self, column: int, row: int) -> None:
         """Return the text for the singular value below the mouse."""
         if self._entry is not None:
-            self.label.setText(self._entry.describe(column, row) or _HINT)
+            self.label.setText(self._entry.describe(column, row) or SPECTRUM_HINT)

@@ -1,4 +1,4 @@
-"""Pages of the browser interface. Each module registers one of them."""
+"""Pages of the browser interface. NiceGUI is imported when they are registered."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ def register_all(context: WebContext) -> None:
     Args:
         context: settings, queue and folders of the server.
     """
-    from nicegui import ui
+    from .home_page import register
 
-    @ui.page("/")
-    def index() -> None:
-        ui.label(f"Stiefel LoRA: {len(context.trainings.jobs())} jobs in the queue")
+    register(context)

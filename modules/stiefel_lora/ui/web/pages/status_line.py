@@ -1,0 +1,62 @@
+"""Status of the current training in the browser, below all tabs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from ....jobs import JobState
+from ...controllers.status import IDLE, figures, headline
+from .shared_jobs import jobs_of, running_job
+
+if TYPE_CHECKING:
+    from .frame import Frame
+
+__all__ = ["StatusLine"]
+
+_SECONDS = 2.0
+
+
+class StatusLine:
+    """Row with the name, state, progress and values of the running training.
+
+    Args:
+        frame: frame of the page.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        with ui.element("div").classes("sl-status") as self.root:
+            self.title = ui.label(IDLE).classes("sl-line")
+            self.bar = ui.linear_progress(0, show_value=False).classes("sl-progress")
+            self.figures = ui.label().classes("sl-line sl-quiet gt-xs")
+            self.button = ui.button("Show", on_click=self._show)
+            self.button.props("flat dense no-caps padding='0 8px'")
+            self.button.props["title"] = "Show this training on the Run tab"
+        ui.timer(_SECONDS, self.look)
+
+    def look(self) -> None:
+        """Show the running training, if another tab is shown than Run."""
+        visible = self.frame.tab != "Run"
+        self.root.set_visibility(visible)
+        if not visible:
+            return
+        jobs = jobs_of(self.frame.context)
+        job = running_job(jobs)
+        for element in (self.bar, self.figures, self.button):
+            element.set_visibility(job is not None)
+        if job is None:
+            self.title.set_text(IDLE)
+            return
+        record = self.frame.context.runs.record(job.run_dir)
+        self.title.set_text(f"{record.folder.root.name}: {headline(record, job)}")
+        self.bar.set_value(round(record.step / max(1, record.steps), 3))
+        waiting = sum(each.state is JobState.WAITING for each in jobs)
+        more = f"   ·   {waiting} waiting" if waiting else ""
+        self.figures.set_text(figures(record, job) + more)
+
+    def _show(self) -> None:
+        job = running_job(jobs_of(self.frame.context))
+        if job is not None:
+            self.frame.show_run(job.run_dir)
