@@ -60,8 +60,11 @@ class BrowserBar:
             ui.space()
             with _button("", "Problems", None).props("color=negative") as self.problems:
                 self._problems = ui.menu().props("max-width=90vw")
-            start = _button("Start training", "Train with the current settings", None)
-            start.props("unelevated color=primary", remove="flat").on_click(frame.start)
+            self.start = _button(
+                "Start training", "Train with the current settings", None
+            )
+            self.start.props("unelevated color=primary", remove="flat")
+            self.start.on_click(self._start)
             self._menu()
         self._shown: list[OpenProblem] | None = None
 
@@ -77,6 +80,14 @@ class BrowserBar:
         if problems != self._shown:
             self._shown = problems
             self._show_problems(problems)
+
+    async def _start(self) -> None:
+        # The images are scanned first.
+        self.start.props["loading"] = True
+        try:
+            await self.frame.start()
+        finally:
+            self.start.props["loading"] = False
 
     def _show_problems(self, problems: list[OpenProblem]) -> None:
         self.problems.set_visibility(bool(problems))

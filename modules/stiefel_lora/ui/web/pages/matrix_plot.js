@@ -52,6 +52,7 @@ export default {
       const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
       const count = this.rows ? bytes.length / this.rows : 0;
       if (count) this.paint(bytes, count);
+      this.$el.dataset.columns = this.columns;
       this.queue();
     },
     // Draw the new columns at the end of the image.
