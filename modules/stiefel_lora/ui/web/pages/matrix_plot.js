@@ -167,16 +167,5 @@ export default {
         this.$emit("cell", { column: this.cell[0], row: this.cell[1] });
       }, HOVER_MS);
     },
-    // Redraw a number of times at once. Returns the milliseconds of each.
-    measure(times) {
-      const found = [];
-      for (let turn = 0; turn < times; turn++) {
-        const start = performance.now();
-        this.draw();
-        this.$refs.canvas.getContext("2d").getImageData(0, 0, 1, 1);
-        found.push(performance.now() - start);
-      }
-      return found;
-    },
   },
 };
