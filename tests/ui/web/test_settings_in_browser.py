@@ -138,6 +138,26 @@ def test_differences_are_listed_and_the_settings_are_saved(
     assert saved["lora_rank"] == 8
 
 
+def test_settings_are_loaded_from_a_file(page: BrowserPage, tmp_path: Path) -> None:
+    def load(name: str, data: object) -> None:
+        path = tmp_path / name
+        path.write_text(json.dumps(data), encoding="utf-8")
+        page.press("Load…")
+        chooser = page.wait(lambda: page.find(".q-dialog input[type=file]"))
+        chooser.send_keys(str(path))
+
+    page.tab("LoRA")
+    load("own.json", {"extends": "demo_adamw", "lora_rank": 4})
+    page.wait(lambda: page.input("lora_rank").get_attribute("value") == "4")
+    load("newer.json", {"schema_version": 99, "lora_rank": 8})
+    refused = page.wait(lambda: page.find(".q-notification", "schema_version"))
+    assert str(tmp_path) not in refused.text
+    page.click(".q-notification button", "Close")
+    load("broken.json", "not settings")
+    page.wait(lambda: page.find(".q-notification", "broken.json"))
+    assert page.input("lora_rank").get_attribute("value") == "4"
+
+
 def test_captions_are_edited_and_many_at_once(
     page: BrowserPage, tmp_path: Path
 ) -> None:

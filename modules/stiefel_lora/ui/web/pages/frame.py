@@ -67,6 +67,7 @@ class Frame:
         self._edited = ""
         self._parts: dict[str, Part] = {}
         self._handle: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self.client: Client = ui.context.client
         self.tab = tab
         self.top = BrowserBar(self)
@@ -162,8 +163,7 @@ class Frame:
     def _schedule(self) -> None:
         """Show changed settings soon, once after several changes."""
         if self._handle is None:
-            loop = asyncio.get_running_loop()
-            self._handle = loop.call_later(_CHECK_SECONDS, self.refresh)
+            self._handle = self._loop.call_later(_CHECK_SECONDS, self.refresh)
 
     def _build(self) -> None:
         with self.top.header, ui.tabs(on_change=self._switched) as self.tabs:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from ...._diagnosis import gpu_gigabytes
+from ...._exceptions import ConfigError, StiefelLoraError
 from ....config.dump import dump_lean
 from ....config.importing import import_file, is_of_other_program
+from ....config.reading import read_json
 from ....families.catalogue import DEFAULT, records
 from ....jobs.new_config import KINDS, Proposal, propose
 from ...controllers.library import entries, user_presets
@@ -160,10 +162,10 @@ def open_file_chooser(frame: Frame) -> None:
 
         async def take(name: str, text: str) -> None:
             dialog.close()
-            report = await attempt_in_thread(lambda: _read(frame, name, text))
+            report: list[str] = []
+            attempt(lambda: report.extend(_read(frame, name, text)))
             if report:
                 _show_report(name, report)
-            frame.refresh()
 
         FileReader(_ENDINGS, take)
         ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
@@ -171,19 +173,24 @@ def open_file_chooser(frame: Frame) -> None:
 
 
 def _read(frame: Frame, name: str, text: str) -> list[str]:
-    """Take over settings. Return the report of an import."""
+    """Take over settings. Return the report of an import.
+
+    Raises:
+        ConfigError: If the settings are invalid.
+    """
     with tempfile.TemporaryDirectory(prefix="stiefel_lora_") as folder:
-        path = Path(folder, f"settings{Path(name).suffix.lower()}")
-        path.write_text(text, encoding="utf-8")
-        if is_of_other_program(path):
-            found = import_file(path)
-            frame.context.take_settings(found.data)
-            return found.report.lines()
-        data: Any = json.loads(text) if path.suffix == ".json" else {}
-        if not isinstance(data, dict):
-            data = {}
-        data.pop("schema_version", None)
-        frame.context.take_settings(data)
+        path = Path(folder, Path(name).name or "settings.json")
+        path.write_text(text, encoding="utf-8", newline="\n")
+        try:
+            if is_of_other_program(path):
+                found = import_file(path)
+                frame.context.take_settings(found.data)
+                return found.report.lines()
+            frame.context.take_settings(read_json(path))
+        except StiefelLoraError as error:
+            # The user knows the file by its name, and not by its copy here.
+            message = str(error).replace(f"{path.parent}{os.sep}", "")
+            raise ConfigError(message) from error
     return []
 
 
