@@ -17,6 +17,7 @@ from ...controllers.bulk_edit import (
     note_on_changes,
     usual_separator,
 )
+from .notes import dialog_box
 
 __all__ = ["open_bulk_edit"]
 
@@ -31,10 +32,8 @@ def open_bulk_edit(
         captions: captions that can be edited.
         write: function that is called with the changes and their description.
     """
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         _BulkEditBox(captions, write, dialog)
-    dialog.on("hide", dialog.delete)
-    dialog.open()
 
 
 class _BulkEditBox:

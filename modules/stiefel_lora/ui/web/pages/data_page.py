@@ -45,7 +45,7 @@ __all__ = ["DataPage"]
 
 # Images of a page. All of them at once would be slow on a phone.
 _PAGE = 60
-# Seconds between looks for changes on disk, while the tab is shown.
+# Seconds between checks for changes on disk, while the tab is shown.
 _LOOK_SECONDS = 8.0
 _SIDE, _BIG = 160, 512
 _OUTSIDE = (

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
+from .notes import dialog_box
+
 if TYPE_CHECKING:
     from ..served_images import DatasetRoots
 
@@ -30,7 +32,7 @@ def choose_folder(roots: DatasetRoots, text: str, take: Callable[[Path], None]) 
     start = Path(text).expanduser()
     if text and roots.contains(start) and start.is_dir():
         place.append(start)
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label(_HINT).classes("sl-quiet")
         title = ui.label().classes("sl-title sl-pre")
         shelf = ui.list().props("dense separator").classes("sl-list")
@@ -64,5 +66,3 @@ def choose_folder(roots: DatasetRoots, text: str, take: Callable[[Path], None]) 
 
     use.on_click(accept)
     fill()
-    dialog.on("hide", dialog.delete)
-    dialog.open()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from nicegui import run, ui
 
 from ...._exceptions import StiefelLoraError
 
-__all__ = ["Message", "attempt", "attempt_in_thread", "complain"]
+__all__ = ["Message", "attempt", "attempt_in_thread", "complain", "dialog_box"]
 
 Result = TypeVar("Result")
 
@@ -30,6 +31,15 @@ class Message:
         if tone != self._tone:
             self.label.classes(add=f"sl-{tone}", remove=f"sl-{self._tone}")
             self._tone = tone
+
+
+@contextlib.contextmanager
+def dialog_box() -> Iterator[ui.dialog]:
+    """Show a dialog with the elements of the block, and delete it when it is closed."""
+    with ui.dialog() as dialog, ui.column().classes("sl-dialog"):
+        yield dialog
+    dialog.on("hide", dialog.delete)
+    dialog.open()
 
 
 def complain(text: str) -> None:

@@ -23,7 +23,7 @@ from ...controllers.preset_differences import (
     differences,
 )
 from .file_reader import FileReader
-from .notes import Message, attempt, attempt_in_thread
+from .notes import Message, attempt, attempt_in_thread, dialog_box
 
 if TYPE_CHECKING:
     from .frame import Frame
@@ -44,7 +44,7 @@ _FORBIDDEN = '<>:"/\\|?*'
 
 def open_presets(frame: Frame) -> None:
     """Show the list of presets with a search field."""
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         search = ui.input(placeholder="Search presets", on_change=lambda: fill())
         search.props("outlined dense clearable autofocus debounce=150")
         search.props["aria-label"] = "Search presets"
@@ -71,13 +71,12 @@ def open_presets(frame: Frame) -> None:
                     ui.item_label(entry.summary).props("caption lines=2")
 
     fill()
-    _show(dialog)
 
 
 def open_differences(frame: Frame) -> None:
     """Show the differences between the settings and the preset."""
     document = frame.context.document
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         title = ui.label()
         columns = [
             {"name": name, "label": name, "field": name, "align": "left"}
@@ -113,13 +112,12 @@ def open_differences(frame: Frame) -> None:
         fill()
 
     fill()
-    _show(dialog)
 
 
 def open_save(frame: Frame) -> None:
     """Save the settings as a preset of the user, or download them."""
     context = frame.context
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label("Save the settings as a preset").classes("sl-title")
         name = ui.input("Name", value=str(context.document.value("run_name") or ""))
         name.props("outlined dense autofocus").classes("w-full")
@@ -152,12 +150,10 @@ def open_save(frame: Frame) -> None:
             ui.download.content(content, f"{text}.json", "application/json")
             dialog.close()
 
-    _show(dialog)
-
 
 def open_file_chooser(frame: Frame) -> None:
     """Load settings from a file of the browser's machine."""
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label("Load settings, also of other trainers").classes("sl-title")
 
         async def take(name: str, text: str) -> None:
@@ -169,7 +165,6 @@ def open_file_chooser(frame: Frame) -> None:
 
         FileReader(_ENDINGS, take)
         ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
-    _show(dialog)
 
 
 def _read(frame: Frame, name: str, text: str) -> list[str]:
@@ -195,11 +190,10 @@ def _read(frame: Frame, name: str, text: str) -> list[str]:
 
 
 def _show_report(name: str, lines: list[str]) -> None:
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label(f"Imported: {name}").classes("sl-title")
         ui.label("\n".join(lines)).classes("sl-list sl-pre")
         ui.button("Close", on_click=dialog.close).props("no-caps flat")
-    _show(dialog)
 
 
 def open_new_training(frame: Frame) -> None:
@@ -209,7 +203,7 @@ def open_new_training(frame: Frame) -> None:
     def take_folder(path: Path) -> None:
         folder.value = str(path)
 
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label("New training").classes("sl-title")
         ui.label("The settings are chosen for your images and can be changed.")
         kind = ui.select(list(KINDS), value=KINDS[0], label="What to learn")
@@ -258,11 +252,3 @@ def open_new_training(frame: Frame) -> None:
         ):
             dialog.close()
             frame.go_to("steps")
-
-    _show(dialog)
-
-
-def _show(dialog: ui.dialog) -> None:
-    """Open a dialog, and delete it when it is closed."""
-    dialog.on("hide", dialog.delete)
-    dialog.open()

@@ -9,6 +9,7 @@ from nicegui import ui
 from ....data.caption_edits import Edit, removed_tag, renamed_tag, tag_counts
 from ....data.caption_files import Change, changes_by
 from ...controllers.bulk_edit import EditableCaptions
+from .notes import dialog_box
 
 __all__ = ["TagBox"]
 
@@ -102,13 +103,11 @@ class TagBox:
                     f"Rename the tag {tag!r} to {new!r}",
                 )
 
-        with ui.dialog() as dialog, ui.card():
+        with dialog_box() as dialog:
             name = ui.input("New name", value=tag).props("outlined dense autofocus")
             with ui.row().classes("w-full justify-end"):
                 ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
                 ui.button("OK", on_click=rename).props("no-caps unelevated")
-        dialog.on("hide", dialog.delete)
-        dialog.open()
 
     async def _remove(self) -> None:
         tag = self.tag

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nicegui import events, ui
 
 from ...controllers.concept_list import add_folders
-from .notes import Message
+from .notes import Message, dialog_box
 
 if TYPE_CHECKING:
     from .frame import Frame
@@ -56,12 +56,11 @@ def open_upload(frame: Frame, uploaded: Callable[[Path], None]) -> None:
         box.props["dataset"] = text
 
     def arrived(folder: Path) -> None:
-        known = {str(c.get("path")) for c in document.value("concepts") or []}
-        if str(folder) not in known:
-            add_folders(document, [folder])
+        # A folder of the list is not added again.
+        add_folders(document, [folder])
         uploaded(folder)
 
-    with ui.dialog() as dialog, ui.card().classes("sl-dialog"):
+    with dialog_box() as dialog:
         ui.label("Upload images").classes("sl-title")
         ui.label(
             "The files are stored on the server, and their folder is added to the "
@@ -73,5 +72,3 @@ def open_upload(frame: Frame, uploaded: Callable[[Path], None]) -> None:
         box = UploadBox("images", arrived)
         with ui.row().classes("w-full justify-end"):
             ui.button("Close", on_click=dialog.close).props("no-caps flat")
-    dialog.on("hide", dialog.delete)
-    dialog.open()
