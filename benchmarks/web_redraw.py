@@ -4,7 +4,7 @@
 
 Needs the extra web, selenium, chromium and chromedriver. The events of a run are
 written as a training writes them, and ``stiefel-lora web`` serves them to Chromium
-without a screen (drawing without a graphics card). Measured in the page with
+without a screen and without a GPU. Measured in the page with
 performance.now(), each time until a pixel could be read back: a redraw of the whole
 canvas (as after a change of its size), and a new column with the redraw that follows.
 """

@@ -15,8 +15,6 @@ from stiefel_lora.config.presets import find_config
 from stiefel_lora.ui.controllers.document import Document
 from stiefel_lora.ui.controllers.pages import TABS, sections
 
-DEMO = Path(find_config("demo_adamw")).parents[2] / "modules/stiefel_lora/demo"
-
 
 def keys_of(page: BrowserPage) -> set[str]:
     """Return the settings that have a field."""
@@ -26,8 +24,12 @@ def keys_of(page: BrowserPage) -> set[str]:
 
 
 def few_images(folder: Path, count: int = 3) -> Path:
+    """Copy images of the demo, with captions."""
+    demo = Document()
+    demo.load(find_config("demo_adamw"))
+    source = Path(demo.value("concepts")[0]["path"])
     folder.mkdir(parents=True)
-    for path in sorted((DEMO / "pictures" / "train").glob("*.png"))[:count]:
+    for path in sorted(source.glob("*.png"))[:count]:
         shutil.copy(path, folder)
         (folder / f"{path.stem}.txt").write_text("an icon, red", encoding="utf-8")
     return folder

@@ -183,7 +183,7 @@ def _read(frame: Frame, name: str, text: str) -> list[str]:
                 return found.report.lines()
             frame.context.take_settings(read_json(path))
         except StiefelLoraError as error:
-            # The user knows the file by its name, and not by its copy here.
+            # The path of the copy means nothing to the user.
             message = str(error).replace(f"{path.parent}{os.sep}", "")
             raise ConfigError(message) from error
     return []
