@@ -19,7 +19,7 @@ from .settings_dialogs import (
 )
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["BrowserBar"]
 
@@ -32,17 +32,17 @@ class BrowserBar:
     """Bar with the buttons above the tabs.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
-        document = frame.context.document
-        theme = frame.context.memory.theme
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
+        document = session.context.document
+        theme = session.context.memory.theme
         self.dark = ui.dark_mode(THEMES.get(theme))
         self.header = ui.header(wrap=True).props("height-hint=84")
         with self.header, ui.element("div").classes("sl-bar"):
-            self.preset = _button("", "Choose a preset", lambda: open_presets(frame))
+            self.preset = _button("", "Choose a preset", lambda: open_presets(session))
             self.preset.classes("sl-preset").props("icon-right=arrow_drop_down")
             for text, hint, call in self._files():
                 _button(text, hint, call).classes(_WIDE)
@@ -54,7 +54,7 @@ class BrowserBar:
             self.differ = _button(
                 "Differences",
                 "Show the differences from the preset",
-                lambda: open_differences(frame),
+                lambda: open_differences(session),
             )
             self.differ.classes(_WIDE)
             ui.space()
@@ -70,7 +70,7 @@ class BrowserBar:
 
     def refresh(self, findings: Findings) -> None:
         """Show the state of the settings."""
-        document = self.frame.context.document
+        document = self.session.context.document
         changed = document.data != document.baseline
         self.undo.set_enabled(document.can_undo)
         self.redo.set_enabled(document.can_redo)
@@ -85,7 +85,7 @@ class BrowserBar:
         # The images are scanned first.
         self.start.props["loading"] = True
         try:
-            await self.frame.start()
+            await self.session.start()
         finally:
             self.start.props["loading"] = False
 
@@ -96,39 +96,39 @@ class BrowserBar:
         with self._problems:
             for problem in problems:
                 item = ui.menu_item(
-                    problem.title, lambda key=problem.key: self.frame.go_to(key)
+                    problem.title, lambda key=problem.key: self.session.go_to(key)
                 )
                 item.props["title"] = problem.message
 
     def _files(self) -> list[tuple[str, str, Callable[[], object]]]:
-        frame = self.frame
+        session = self.session
         return [
             (
                 "New…",
                 "Choose settings for your images",
-                lambda: open_new_training(frame),
+                lambda: open_new_training(session),
             ),
             (
                 "Load…",
                 "Load settings, also of other trainers",
-                lambda: open_file_chooser(frame),
+                lambda: open_file_chooser(session),
             ),
-            ("Save…", "Save the settings as a preset", lambda: open_save(frame)),
+            ("Save…", "Save the settings as a preset", lambda: open_save(session)),
         ]
 
     def _menu(self) -> None:
-        frame = self.frame
+        session = self.session
         with _button("", "More", None, "more_vert"), ui.menu():
             self.advanced = ui.checkbox(
                 "Advanced settings",
-                value=frame.form.advanced,
-                on_change=lambda event: frame.show_advanced(bool(event.value)),
+                value=session.form.advanced,
+                on_change=lambda event: session.show_advanced(bool(event.value)),
             ).classes("q-px-sm")
             for text, hint, call in self._files():
                 ui.menu_item(text, call).classes(_NARROW).props["title"] = hint
             for text, call in (
-                ("Redo", frame.context.document.redo),
-                ("Differences", lambda: open_differences(frame)),
+                ("Redo", session.context.document.redo),
+                ("Differences", lambda: open_differences(session)),
             ):
                 ui.menu_item(text, call).classes(_NARROW)
             ui.separator()
@@ -138,8 +138,8 @@ class BrowserBar:
                 )
 
     def _set_theme(self, theme: str) -> None:
-        self.frame.context.memory.theme = theme
-        self.frame.context.remember()
+        self.session.context.memory.theme = theme
+        self.session.context.remember()
         self.dark.set_value(THEMES[theme])
 
 

@@ -17,7 +17,7 @@ from ...controllers.bulk_edit import (
     note_on_changes,
     usual_separator,
 )
-from .notes import dialog_box
+from .message_box import dialog_box
 
 __all__ = ["open_bulk_edit"]
 

@@ -10,7 +10,7 @@ from nicegui import ui
 from ...._exceptions import OutputError
 from ....config.caption_extension import TEXT
 from ...controllers.caption_state import NO_CAPTION, CaptionState
-from .notes import Message
+from .message_box import Message
 
 __all__ = ["CaptionBox"]
 

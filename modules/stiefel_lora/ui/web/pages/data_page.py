@@ -31,7 +31,7 @@ from ...controllers.survey import Problem, Survey, by_path
 from .bulk_edit_box import open_bulk_edit
 from .caption_box import CaptionBox
 from .image_survey import survey_of_server
-from .notes import Message, attempt_in_thread
+from .message_box import Message, attempt_in_thread
 from .settings_tab import SettingsTab
 from .survey_box import SurveyBox
 from .tag_box import TagBox
@@ -39,7 +39,7 @@ from .thumbnails_view import Thumbnail, ThumbnailsView
 from .upload_dialog import open_upload
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["DataPage"]
 
@@ -58,11 +58,11 @@ class DataPage:
     """Settings of the data, and the images of a folder.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         self._config: TrainConfig | None = None
         self._concepts: list[Concept] = []
         self._shelf = Shelf(message=NOTHING)
@@ -71,11 +71,11 @@ class DataPage:
         self._drawing = False
         with ui.element("div").classes("sl-data"):
             with ui.element("div"):
-                self.settings = SettingsTab(frame, "Data")
+                self.settings = SettingsTab(session, "Data")
             with ui.element("div").classes("sl-section"):
                 self._build_folder()
                 self._build_images()
-        self.refresh(frame.findings())
+        self.refresh(session.findings())
         ui.timer(_LOOK_SECONDS, self._look_at_disk, immediate=False)
 
     def refresh(self, findings: Findings) -> None:
@@ -140,7 +140,7 @@ class DataPage:
             if shelf is not None and concept == self._concept():
                 self._take(shelf)
 
-        background_tasks.create(read(), context=self.frame.client)
+        background_tasks.create(read(), context=self.session.client)
 
     def _take(self, shelf: Shelf) -> None:
         if shelf == self._shelf:
@@ -155,7 +155,7 @@ class DataPage:
 
     def _look_at_disk(self) -> None:
         concept = self._concept()
-        if self.frame.tab == "Data" and concept is not None:
+        if self.session.tab == "Data" and concept is not None:
             self._read(concept)
 
     def _enable(self, on: bool) -> None:
@@ -165,8 +165,8 @@ class DataPage:
         count = len(self._config.concepts)
         key = "concepts" if place < count else "validation_concepts"
         place = place if place < count else place - count
-        document = self.frame.context.document
-        self.frame.change(lambda: set_enabled(document, key, place, on))
+        document = self.session.context.document
+        self.session.change(lambda: set_enabled(document, key, place, on))
 
     def _uploaded(self, folder: Path) -> None:
         for place, concept in enumerate(self._concepts):
@@ -181,15 +181,15 @@ class DataPage:
         config = self._config
         if config is None:
             return
-        survey = survey_of_server(self.frame.context)
+        survey = survey_of_server(self.session.context)
 
         async def look() -> None:
             self._mark(await survey.look(config, again=again))
 
-        background_tasks.create(look(), context=self.frame.client)
+        background_tasks.create(look(), context=self.session.client)
 
     def _mark(self, found: Survey) -> None:
-        if self.frame.client.is_deleted:
+        if self.session.client.is_deleted:
             return
         self.survey.show_survey(found)
         count = len(found.problems)
@@ -236,7 +236,7 @@ class DataPage:
         return Thumbnail(
             str(path),
             path.name,
-            self.frame.context.images.url_of(path, _SIDE),
+            self.session.context.images.url_of(path, _SIDE),
             problem.short if problem else "",
             problem is not None and problem.skipped,
             f"{path}\n{problem.message}" if problem else str(path),
@@ -256,13 +256,13 @@ class DataPage:
         self.editor.show_image(
             path,
             self._shelf.captions[path],
-            url=self.frame.context.images.url_of(path, _BIG),
+            url=self.session.context.images.url_of(path, _BIG),
             locked=locked,
             extension=concept.caption_extension,
         )
 
     def _is_served(self, concept: Concept) -> bool:
-        return self.frame.context.images.contains(concept.path)
+        return self.session.context.images.contains(concept.path)
 
     # Captions ------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class DataPage:
             self.used.props["title"] = "If disabled, training skips this folder."
         with ui.row().classes("w-full gap-2 items-center"):
             upload = _tool("Upload…", "Upload images, captions or a zip file")
-            upload.on_click(lambda: open_upload(self.frame, self._uploaded))
+            upload.on_click(lambda: open_upload(self.session, self._uploaded))
             self.edit = _tool(
                 "Edit captions…",
                 "Add a trigger word or text, or find and replace, in many captions.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from .notes import dialog_box
+from .message_box import dialog_box
 
 if TYPE_CHECKING:
     from ..served_images import DatasetRoots

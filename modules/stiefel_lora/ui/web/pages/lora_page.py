@@ -31,10 +31,10 @@ from ...controllers.lora_files import (
     verify_arguments,
 )
 from .matrix_plot import INFERNO, MatrixPlot
-from .notes import Message, complain
+from .message_box import Message, complain
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["LoraPage"]
 
@@ -51,11 +51,11 @@ class LoraPage:
     """Table of LoRA files, their spectrum, and buttons for commands.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         self.entries: list[LoraEntry] = []
         self._weights: dict[str, float] = {}
         self._busy = False
@@ -97,7 +97,7 @@ class LoraPage:
 
     def _list_files(self) -> None:
         files = {}
-        for run_dir in self.frame.context.runs.folders():
+        for run_dir in self.session.context.runs.folders():
             for path in sorted((run_dir / "lora").glob("*.safetensors")):
                 files[str(path)] = f"{run_dir.name}: {path.name}"
         if files != self.add.options:
@@ -228,7 +228,7 @@ class LoraPage:
         self.state.set_text("\n".join([*lines, *result.checks]))
         self._list_files()
         if output.is_file():
-            url = self.frame.context.runs.url_of(output)
+            url = self.session.context.runs.url_of(output)
             self.saved.set_visibility(True)
             self.saved.props["href"] = url
             self.saved.set_text(f"Download {output.name}")

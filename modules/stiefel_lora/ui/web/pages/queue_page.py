@@ -15,11 +15,11 @@ from ...controllers.job_table import (
     allowed_for_job,
 )
 from ...controllers.run_orders import execute
-from .notes import attempt_in_thread
+from .message_box import attempt_in_thread
 from .shared_jobs import jobs_of
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["QueuePage"]
 
@@ -32,11 +32,11 @@ class QueuePage:
     """Table of jobs with buttons.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         self._texts = JobTable()
         self._shown: list[dict[str, str]] = []
         self._chosen: int | None = None
@@ -68,9 +68,9 @@ class QueuePage:
 
     def look(self, *, fresh: bool = False) -> None:
         """Update the table if the tab is shown and the queue has changed."""
-        if self.frame.tab != "Queue":
+        if self.session.tab != "Queue":
             return
-        jobs = jobs_of(self.frame.context, fresh=fresh)
+        jobs = jobs_of(self.session.context, fresh=fresh)
         rows = [self._row(job) for job in jobs]
         if rows != self._shown:
             self._shown = rows
@@ -84,12 +84,12 @@ class QueuePage:
 
     def _clicked(self, event: Any) -> None:
         self._select(event.args[1]["id"])
-        self._allow(jobs_of(self.frame.context))
+        self._allow(jobs_of(self.session.context))
 
     def _selected(self) -> None:
         rows = self.table.selected
         self._chosen = int(rows[0]["id"]) if rows else None
-        self._allow(jobs_of(self.frame.context))
+        self._allow(jobs_of(self.session.context))
 
     def _select(self, number: int | None) -> None:
         """Keep the selection at the same job when jobs are moved or removed."""
@@ -106,14 +106,14 @@ class QueuePage:
             self.buttons[name].set_enabled(on)
 
     async def _order(self, name: str) -> None:
-        trainings = self.frame.context.trainings
-        job = self._job(jobs_of(self.frame.context))
+        trainings = self.session.context.trainings
+        job = self._job(jobs_of(self.session.context))
         if name == "add":
-            await self.frame.start(show=False)
+            await self.session.start(show=False)
         elif name == "clear":
             await attempt_in_thread(trainings.clear)
         elif job is not None and name == "show":
-            self.frame.show_run(job.run_dir)
+            self.session.show_run(job.run_dir)
             return
         elif job is not None:
             await attempt_in_thread(lambda: execute(trainings, name, job))

@@ -25,13 +25,13 @@ from ...controllers.sample_grid import sample_grid
 from ...controllers.status import figures, headline
 from .curve_plot import CurvePlot
 from .matrix_plot import VIRIDIS, MatrixPlot
-from .notes import Message, attempt_in_thread
+from .message_box import Message, attempt_in_thread
 from .samples_view import SamplesView
 from .shared_jobs import jobs_of, running_job
 from .text_log import TextLog
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["RunPage"]
 
@@ -45,11 +45,11 @@ class RunPage:
     """Controls and values of a run.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         self._shown: Path | None = None
         self._revision = -1
         self._record: RunRecord | None = None
@@ -74,9 +74,9 @@ class RunPage:
 
     def look(self, *, fresh: bool = False) -> None:
         """Send what has changed to the browser, if the tab is shown."""
-        if self.frame.tab != "Run":
+        if self.session.tab != "Run":
             return
-        context, jobs = self.frame.context, jobs_of(self.frame.context, fresh=fresh)
+        context, jobs = self.session.context, jobs_of(self.session.context, fresh=fresh)
         run = self._chosen(jobs)
         self._list_runs()
         if run is None:
@@ -100,12 +100,12 @@ class RunPage:
 
     def _chosen(self, jobs: list[Job]) -> Path | None:
         """Return the run to show: the chosen one, or one that is running."""
-        if self.frame.run is None or not self.frame.run.exists():
+        if self.session.run is None or not self.session.run.exists():
             job = running_job(jobs)
-            known = self.frame.context.runs.folders()
-            if self.frame.run is None or job is not None:
-                self.frame.run = job.run_dir if job else next(iter(known), None)
-        return self.frame.run
+            known = self.session.context.runs.folders()
+            if self.session.run is None or job is not None:
+                self.session.run = job.run_dir if job else next(iter(known), None)
+        return self.session.run
 
     def _show_state(self, record: RunRecord, job: Job | None) -> None:
         self._allow(record, job)
@@ -162,7 +162,7 @@ class RunPage:
         if run != self._logged:
             self._logged = run
             self.log.clear_text()
-            path = self.frame.context.trainings.log_of(job) if job else None
+            path = self.session.context.trainings.log_of(job) if job else None
             self._log = Tail(path) if path else None
             lines = self._log.lines() if self._log else []
             self.log.add_lines(lines[-_FIRST_LINES:])
@@ -179,8 +179,8 @@ class RunPage:
     # Lists ---------------------------------------------------------------------------
 
     def _list_runs(self) -> None:
-        folders = self.frame.context.runs.folders()
-        run = self.frame.run
+        folders = self.session.context.runs.folders()
+        run = self.session.run
         if run is not None and run not in folders:
             folders = [run, *folders]
         options = {str(folder): folder.name for folder in folders}
@@ -188,12 +188,12 @@ class RunPage:
             self.select.set_options(options, value=str(run) if run else None)
 
     def _run_chosen(self, value: str | None) -> None:
-        if value and Path(value) != self.frame.run:
-            self.frame.show_run(Path(value))
+        if value and Path(value) != self.session.run:
+            self.session.show_run(Path(value))
             self.look()
 
     def _list_files(self, record: RunRecord) -> None:
-        runs = self.frame.context.runs
+        runs = self.session.context.runs
         if record.lora_files == self._files and record is self._record:
             return
         self._files = list(record.lora_files)
@@ -218,7 +218,7 @@ class RunPage:
         self.download.set_enabled(record is not None and record.folder.root.is_dir())
 
     async def _order(self, name: str) -> None:
-        context, run = self.frame.context, self.frame.run
+        context, run = self.session.context, self.session.run
         if run is not None:
             job = context.trainings.job_of(run)
             await attempt_in_thread(lambda: execute(context.trainings, name, job, run))
@@ -277,7 +277,7 @@ class RunPage:
             ui.tab("Log")
         with ui.tab_panels(tabs, value="Samples", keep_alive=True, animated=False):
             with ui.tab_panel("Samples").classes("p-0"):
-                url_of = self.frame.context.runs.url_of
+                url_of = self.session.context.runs.url_of
                 self.samples = SamplesView(self._reload, url_of)
             with ui.tab_panel("Log").classes("p-0"):
                 self.log = TextLog("Log", self.look)

@@ -23,10 +23,10 @@ from ...controllers.preset_differences import (
     differences,
 )
 from .file_reader import FileReader
-from .notes import Message, attempt, attempt_in_thread, dialog_box
+from .message_box import Message, attempt, attempt_in_thread, dialog_box
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = [
     "open_differences",
@@ -42,7 +42,7 @@ _ENDINGS = ".json,.toml,.yaml,.yml,.txt"
 _FORBIDDEN = '<>:"/\\|?*'
 
 
-def open_presets(frame: Frame) -> None:
+def open_presets(session: BrowserSession) -> None:
     """Show the list of presets with a search field."""
     with dialog_box() as dialog:
         search = ui.input(placeholder="Search presets", on_change=lambda: fill())
@@ -54,7 +54,7 @@ def open_presets(frame: Frame) -> None:
 
     def take(path: Path) -> None:
         dialog.close()
-        frame.change(lambda: frame.context.load_settings(path))
+        session.change(lambda: session.context.load_settings(path))
 
     def take_first() -> None:
         found = entries(search.value or "")
@@ -73,9 +73,9 @@ def open_presets(frame: Frame) -> None:
     fill()
 
 
-def open_differences(frame: Frame) -> None:
+def open_differences(session: BrowserSession) -> None:
     """Show the differences between the settings and the preset."""
-    document = frame.context.document
+    document = session.context.document
     with dialog_box() as dialog:
         title = ui.label()
         columns = [
@@ -114,9 +114,9 @@ def open_differences(frame: Frame) -> None:
     fill()
 
 
-def open_save(frame: Frame) -> None:
+def open_save(session: BrowserSession) -> None:
     """Save the settings as a preset of the user, or download them."""
-    context = frame.context
+    context = session.context
     with dialog_box() as dialog:
         ui.label("Save the settings as a preset").classes("sl-title")
         name = ui.input("Name", value=str(context.document.value("run_name") or ""))
@@ -151,7 +151,7 @@ def open_save(frame: Frame) -> None:
             dialog.close()
 
 
-def open_file_chooser(frame: Frame) -> None:
+def open_file_chooser(session: BrowserSession) -> None:
     """Load settings from a file of the browser's machine."""
     with dialog_box() as dialog:
         ui.label("Load settings, also of other trainers").classes("sl-title")
@@ -159,7 +159,7 @@ def open_file_chooser(frame: Frame) -> None:
         async def take(name: str, text: str) -> None:
             dialog.close()
             report: list[str] = []
-            attempt(lambda: report.extend(_read(frame, name, text)))
+            attempt(lambda: report.extend(_read(session, name, text)))
             if report:
                 _show_report(name, report)
 
@@ -167,7 +167,7 @@ def open_file_chooser(frame: Frame) -> None:
         ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
 
 
-def _read(frame: Frame, name: str, text: str) -> list[str]:
+def _read(session: BrowserSession, name: str, text: str) -> list[str]:
     """Take over settings. Return the report of an import.
 
     Raises:
@@ -179,9 +179,9 @@ def _read(frame: Frame, name: str, text: str) -> list[str]:
         try:
             if is_of_other_program(path):
                 found = import_file(path)
-                frame.context.take_settings(found.data)
+                session.context.take_settings(found.data)
                 return found.report.lines()
-            frame.context.take_settings(read_json(path))
+            session.context.take_settings(read_json(path))
         except StiefelLoraError as error:
             # The path of the copy means nothing to the user.
             message = str(error).replace(f"{path.parent}{os.sep}", "")
@@ -196,7 +196,7 @@ def _show_report(name: str, lines: list[str]) -> None:
         ui.button("Close", on_click=dialog.close).props("no-caps flat")
 
 
-def open_new_training(frame: Frame) -> None:
+def open_new_training(session: BrowserSession) -> None:
     """Ask for the images and the GPU, and propose the settings."""
     families = {record.name: record.label for record in records()}
 
@@ -212,7 +212,7 @@ def open_new_training(frame: Frame) -> None:
             folder.classes("w-full")
             ui.button(
                 "Browse…",
-                on_click=lambda: frame.choose_folder(folder.value or "", take_folder),
+                on_click=lambda: session.choose_folder(folder.value or "", take_folder),
             ).props("outline no-caps dense padding='4px 8px'")
         memory = ui.number(
             "GPU memory",
@@ -248,7 +248,7 @@ def open_new_training(frame: Frame) -> None:
 
         found = await attempt_in_thread(make)
         if found is not None and attempt(
-            lambda: frame.context.document.begin(found.data)
+            lambda: session.context.document.begin(found.data)
         ):
             dialog.close()
-            frame.go_to("steps")
+            session.go_to("steps")

@@ -27,7 +27,7 @@ from .field_editors import (
     PathBox,
     TextBox,
 )
-from .notes import Message
+from .message_box import Message
 
 __all__ = ["BrowserForm", "BrowserRow", "FolderChoice"]
 

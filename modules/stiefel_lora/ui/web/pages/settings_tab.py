@@ -15,11 +15,11 @@ from ...controllers.optimizer_list import (
     optimizer_unit,
 )
 from ...controllers.pages import Section, optimizer_fields, sections
-from .notes import Message
+from .message_box import Message
 from .settings_form import BrowserForm
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["SettingsTab"]
 
@@ -28,23 +28,23 @@ class SettingsTab:
     """Settings of a tab.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
         tab: name of the tab.
     """
 
-    def __init__(self, frame: Frame, tab: str) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession, tab: str) -> None:
+        self.session = session
         self.forms: list[tuple[ui.element, BrowserForm]] = []
         self.optimizer: OptimizerPart | None = None
         with ui.element("div").classes("sl-sections"):
             for section in sections():
                 if section.tab == tab:
                     self._add(section)
-        self.refresh(frame.findings())
+        self.refresh(session.findings())
 
     def refresh(self, findings: Findings) -> None:
         """Show the values of the settings and their errors."""
-        states = self.frame.form.rows(findings, self.frame.is_edited)
+        states = self.session.form.rows(findings, self.session.is_edited)
         for box, form in self.forms:
             for key, row in form.rows.items():
                 row.show_state(states[key])
@@ -55,22 +55,22 @@ class SettingsTab:
     def _add(self, section: Section) -> None:
         fields = [field for field in section.fields if field.key != "optimizer"]
         if len(fields) < len(section.fields):
-            self.optimizer = OptimizerPart(self.frame)
-        if not self.frame.context.allow_custom_code:
+            self.optimizer = OptimizerPart(self.session)
+        if not self.session.context.allow_custom_code:
             fields = [field for field in fields if field.key != "plugins"]
         if not fields:
             return
         with ui.element("section").classes("sl-section") as box:
             ui.label(section.title).classes("sl-title")
-            form = BrowserForm(fields, self.frame.edit, self.frame.choose_folder)
+            form = BrowserForm(fields, self.session.edit, self.session.choose_folder)
         self.forms.append((box, form))
 
 
 class OptimizerPart:
     """Drop-down list of optimizers, and the options of the selected one."""
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         self._names = self._list()
         self._shown = ""
         self._drawing = False
@@ -91,7 +91,7 @@ class OptimizerPart:
 
     def refresh(self, findings: Findings) -> None:
         """Show the optimizer of the settings and its errors."""
-        form, name = self.frame.form, self.frame.context.document.optimizer
+        form, name = self.session.form, self.session.context.document.optimizer
         names = self._list()
         if names != self._names:
             # A plugin was loaded.
@@ -100,20 +100,20 @@ class OptimizerPart:
         if name != self._shown:
             self._take(name)
         assert self.form is not None
-        for key, state in form.options(findings, self.frame.is_edited).items():
+        for key, state in form.options(findings, self.session.is_edited).items():
             self.form.rows[key].show_state(state)
         errors = findings.errors.get("optimizer", [])
         remarks = findings.remarks.get("optimizer", [])
         self.note.say("\n".join(errors or remarks), "error" if errors else "remark")
 
     def _list(self) -> list[str]:
-        allowed = self.frame.context.allow_custom_code
+        allowed = self.session.context.allow_custom_code
         return [name for name in optimizer_names() if allowed or name != CUSTOM]
 
     def _chosen(self, name: str | None) -> None:
         if name is not None and not self._drawing:
-            self.frame.change(
-                lambda: self.frame.context.document.choose_optimizer(name)
+            self.session.change(
+                lambda: self.session.context.document.choose_optimizer(name)
             )
 
     def _take(self, name: str) -> None:
@@ -132,9 +132,9 @@ class OptimizerPart:
             self.form = BrowserForm(
                 optimizer_fields(name),
                 self._edit,
-                self.frame.choose_folder,
+                self.session.choose_folder,
                 "optimizer.",
             )
 
     def _edit(self, key: str, value: Any, typing: bool) -> None:
-        self.frame.edit(f"optimizer.{key}", value, typing)
+        self.session.edit(f"optimizer.{key}", value, typing)

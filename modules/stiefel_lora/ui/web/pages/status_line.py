@@ -11,7 +11,7 @@ from ...controllers.status import IDLE, figures, headline
 from .shared_jobs import jobs_of, running_job
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["StatusLine"]
 
@@ -22,11 +22,11 @@ class StatusLine:
     """Row with the name, state, progress and values of the running training.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, session: BrowserSession) -> None:
+        self.session = session
         with ui.element("div").classes("sl-status") as self.root:
             self.title = ui.label(IDLE).classes("sl-line")
             self.bar = ui.linear_progress(0, show_value=False).classes("sl-progress")
@@ -38,18 +38,18 @@ class StatusLine:
 
     def look(self) -> None:
         """Show the running training, if another tab is shown than Run."""
-        visible = self.frame.tab != "Run"
+        visible = self.session.tab != "Run"
         self.root.set_visibility(visible)
         if not visible:
             return
-        jobs = jobs_of(self.frame.context)
+        jobs = jobs_of(self.session.context)
         job = running_job(jobs)
         for element in (self.bar, self.figures, self.button):
             element.set_visibility(job is not None)
         if job is None:
             self.title.set_text(IDLE)
             return
-        record = self.frame.context.runs.record(job.run_dir)
+        record = self.session.context.runs.record(job.run_dir)
         self.title.set_text(f"{record.folder.root.name}: {headline(record, job)}")
         self.bar.set_value(round(record.step / max(1, record.steps), 3))
         waiting = sum(each.state is JobState.WAITING for each in jobs)
@@ -57,6 +57,6 @@ class StatusLine:
         self.figures.set_text(figures(record, job) + more)
 
     def _show(self) -> None:
-        job = running_job(jobs_of(self.frame.context))
+        job = running_job(jobs_of(self.session.context))
         if job is not None:
-            self.frame.show_run(job.run_dir)
+            self.session.show_run(job.run_dir)

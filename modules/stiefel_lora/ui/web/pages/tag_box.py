@@ -9,7 +9,7 @@ from nicegui import ui
 from ....data.caption_edits import Edit, removed_tag, renamed_tag, tag_counts
 from ....data.caption_files import Change, changes_by
 from ...controllers.bulk_edit import EditableCaptions
-from .notes import dialog_box
+from .message_box import dialog_box
 
 __all__ = ["TagBox"]
 

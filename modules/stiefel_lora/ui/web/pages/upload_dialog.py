@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from nicegui import events, ui
 
 from ...controllers.concept_list import add_folders
-from .notes import Message, dialog_box
+from .message_box import Message, dialog_box
 
 if TYPE_CHECKING:
-    from .frame import Frame
+    from .browser_session import BrowserSession
 
 __all__ = ["open_upload"]
 
@@ -39,14 +39,14 @@ class UploadBox(ui.element, component="upload_box.js"):
         self.on("uploaded", arrived)
 
 
-def open_upload(frame: Frame, uploaded: Callable[[Path], None]) -> None:
+def open_upload(session: BrowserSession, uploaded: Callable[[Path], None]) -> None:
     """Show the dialog.
 
     Args:
-        frame: frame of the page.
+        session: state of the page.
         uploaded: function that is called with the folder after an upload.
     """
-    document = frame.context.document
+    document = session.context.document
 
     def renamed() -> None:
         text = str(name.value or "").strip()
