@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nicegui import ui
+from nicegui import app, ui
 
 from .frame import ALL_TABS, Frame, slug_of
+from .server_check import check_of_server
 
 if TYPE_CHECKING:
     from ..context import WebContext
@@ -46,6 +47,7 @@ def register(context: WebContext) -> None:
         context: settings, queue and folders of the server.
     """
     style = _STYLE.read_text(encoding="utf-8")
+    app.on_shutdown(check_of_server(context).stop)
 
     def page_of(tab: str) -> Callable[[], None]:
         def page() -> None:

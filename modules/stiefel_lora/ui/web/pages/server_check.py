@@ -52,6 +52,13 @@ class ServerCheck:
             background_tasks.create(self._check(self._turn))
         return findings
 
+    def stop(self) -> None:
+        """End the process."""
+        self._turn += 1
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
     async def _check(self, turn: int) -> None:
         await asyncio.sleep(_WAIT_SECONDS)
         if turn != self._turn:
