@@ -68,7 +68,7 @@ export default {
     reserve(columns) {
       if (this.image.height === this.rows && this.image.width >= columns) return;
       const larger = document.createElement("canvas");
-      larger.width = Math.max(columns, 2 * this.columns, 64);
+      larger.width = Math.max(Math.ceil(1.5 * columns), 64);
       larger.height = this.rows;
       if (this.columns) larger.getContext("2d").drawImage(this.image, 0, 0);
       this.image = larger;
