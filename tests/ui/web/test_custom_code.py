@@ -153,6 +153,20 @@ def test_uploaded_settings_name_no_file_of_the_server(
     assert secret not in json.dumps(context.document.data)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../../a.json", "/etc/a.json", "..\\a.json", "a\0.json", "a" * 500 + ".json"],
+)
+def test_names_of_uploaded_settings_are_no_paths(name: str) -> None:
+    context = WebContext()
+    context.import_settings(name, '{"lora_rank": 24}')
+    assert context.document.value("lora_rank") == 24
+    with pytest.raises(ConfigError) as caught:
+        context.import_settings("own.json", '{"lora_rnk": 24}')
+    assert "lora_rnk" in str(caught.value)
+    assert "stiefel_lora_" not in str(caught.value)
+
+
 def test_a_configuration_of_the_command_line_may_name_code(tmp_path: Path) -> None:
     pytest.importorskip("nicegui", reason="nicegui is not installed")
     from stiefel_lora.ui.web.server import make_context

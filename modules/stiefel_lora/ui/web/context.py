@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +33,10 @@ __all__ = ["STATE_FILE", "WebContext", "uploads_folder"]
 
 STATE_FILE = "web.json"
 """File of the state, beside that of the window."""
+
+# Of the name of an uploaded file, which is part of messages.
+_SIGNS = re.compile(r"[^\w.-]|^\.+|^$")
+_LONGEST = 100
 
 
 def uploads_folder() -> Path:
@@ -141,15 +147,23 @@ class WebContext:
             StiefelLoraError: If the settings are invalid.
         """
         with tempfile.TemporaryDirectory(prefix="stiefel_lora_") as folder:
-            path = Path(folder, f"settings{Path(name).suffix.lower()}")
-            path.write_text(text, encoding="utf-8")
-            if not is_of_other_program(path):
-                self.take_settings(read_json(path))
-                return []
-            with without_other_files():
-                found = import_file(path)
-            self.take_settings(found.data)
-            return found.report.lines()
+            path = Path(folder, _SIGNS.sub("_", Path(name).name)[-_LONGEST:])
+            path.write_text(text, encoding="utf-8", newline="\n")
+            try:
+                return self._import(path)
+            except ConfigError as error:
+                # The path of the copy means nothing to the user.
+                message = str(error).replace(f"{folder}{os.sep}", "")
+                raise ConfigError(message) from error
+
+    def _import(self, path: Path) -> list[str]:
+        if not is_of_other_program(path):
+            self.take_settings(read_json(path))
+            return []
+        with without_other_files():
+            found = import_file(path)
+        self.take_settings(found.data)
+        return found.report.lines()
 
     def start(self) -> Job:
         """Queue a training with the current settings and start it.
