@@ -134,6 +134,11 @@ class DataPage:
             self._read(concept)
 
     def _read(self, concept: Concept) -> None:
+        if not self._is_served(concept):
+            # Its captions are not shown either.
+            self._take(Shelf())
+            return
+
         async def read() -> None:
             # Thousands of files take seconds.
             shelf = await run.io_bound(open_shelf, concept)
@@ -262,7 +267,7 @@ class DataPage:
         )
 
     def _is_served(self, concept: Concept) -> bool:
-        return self.session.context.images.contains(concept.path)
+        return self.session.context.images.serves(concept)
 
     # Captions ------------------------------------------------------------------------
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nicegui import ui
 
 from ...._diagnosis import gpu_gigabytes
-from ...._exceptions import ConfigError, StiefelLoraError
 from ....config.dump import dump_lean
-from ....config.importing import import_file, is_of_other_program
-from ....config.reading import read_json
 from ....families.catalogue import DEFAULT, records
 from ....jobs.new_config import KINDS, Proposal, propose
 from ...controllers.library import entries, user_presets
@@ -159,34 +154,12 @@ def open_file_chooser(session: BrowserSession) -> None:
         async def take(name: str, text: str) -> None:
             dialog.close()
             report: list[str] = []
-            attempt(lambda: report.extend(_read(session, name, text)))
+            attempt(lambda: report.extend(session.context.import_settings(name, text)))
             if report:
                 _show_report(name, report)
 
         FileReader(_ENDINGS, take)
         ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
-
-
-def _read(session: BrowserSession, name: str, text: str) -> list[str]:
-    """Take over settings. Return the report of an import.
-
-    Raises:
-        ConfigError: If the settings are invalid.
-    """
-    with tempfile.TemporaryDirectory(prefix="stiefel_lora_") as folder:
-        path = Path(folder, Path(name).name or "settings.json")
-        path.write_text(text, encoding="utf-8", newline="\n")
-        try:
-            if is_of_other_program(path):
-                found = import_file(path)
-                session.context.take_settings(found.data)
-                return found.report.lines()
-            session.context.take_settings(read_json(path))
-        except StiefelLoraError as error:
-            # The path of the copy means nothing to the user.
-            message = str(error).replace(f"{path.parent}{os.sep}", "")
-            raise ConfigError(message) from error
-    return []
 
 
 def _show_report(name: str, lines: list[str]) -> None:
