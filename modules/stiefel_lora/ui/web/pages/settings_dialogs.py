@@ -199,7 +199,7 @@ def open_new_training(session: BrowserSession) -> None:
             "Trigger word", placeholder="ohwx for a subject, none for a style"
         )
         for element in (kind, memory, family, trigger):
-            element.props("outlined dense").classes("w-full")
+            element.props("outlined dense stack-label").classes("w-full")
         note = Message()
         with ui.row().classes("w-full justify-end"):
             ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
