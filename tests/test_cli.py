@@ -320,7 +320,14 @@ def test_the_verbs_and_their_options_are_frozen():
             "processes",
             "check_processes",
         ),
-        "validate": ("config", "overrides", "plugins", "decode", "as_json"),
+        "validate": (
+            "config",
+            "overrides",
+            "plugins",
+            "decode",
+            "processes",
+            "as_json",
+        ),
         "study": (
             "config",
             "optimizers",

@@ -279,3 +279,18 @@ def test_disk() -> None:
     assert content < found.cache < 1.5 * content
     assert found.checkpoints == (config.keep_checkpoints + 1) * 4000
     assert found.files == 2 * 500
+
+
+def test_a_process_has_its_part_of_the_batch_and_the_buffer_of_the_gradients() -> None:
+    def parts(count: int, **changes: Any) -> dict[str, int]:
+        config = run_of(optimizer={"name": "adamw"}, **changes)
+        found = estimate_memory(config, SETTINGS, count)
+        return {part.name: part.bytes for part in found.parts}
+
+    assert parts(2, batch_size=8) == parts(1, batch_size=4)
+    # With little to keep for the backward pass, the buffer is larger.
+    small = {"batch_size": 2, "resolution": 32, "lora_rank": 32}
+    small |= {"layer_filter": ["attentions"], "gradient_checkpointing": True}
+    one, two = parts(1, **{**small, "batch_size": 1}), parts(2, **small)
+    step = "activations or optimizer step"
+    assert one[step] < two[step] == two["gradients"]

@@ -117,6 +117,11 @@ def test_the_command(tiny_sdxl: Path, tmp_path: Path) -> None:
     assert "estimate, not yet measured on a GPU" in done.stdout
     assert "optimizer state (stiefel_lora)" in done.stdout
     assert not (tmp_path / "runs").exists()
+    shared = command(path, "--processes", "2", "--set", "batch_size=4")
+    assert "GPU memory of each of 2 processes (estimate" in shared.stdout
+    three = command(path, "--processes", "3", "--set", "batch_size=4")
+    assert three.exit_code == 2
+    assert three.stderr.startswith("batch_size=4: the images of a batch cannot be")
     refused = command(path, "--set", 'layer_filter=["attn9"]')
     assert refused.exit_code == 2
     assert "layer_filter: 'attn9' matches no layer" in refused.stderr

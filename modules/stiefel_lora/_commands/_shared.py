@@ -24,6 +24,7 @@ __all__ = [
     "ConfigArgument",
     "DecodeOption",
     "PluginOption",
+    "ProcessesOption",
     "SetOption",
     "WholeSummaries",
     "decode_images",
@@ -109,6 +110,16 @@ PluginOption = Annotated[
         metavar="FILE|MODULE",
         help="Load optimizers from a Python file or module: --plugin my_method.py. Can "
         "be repeated.",
+        show_default=False,
+    ),
+]
+
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        help="Share every batch among N processes, with a GPU each.",
         show_default=False,
     ),
 ]

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from .._entry import INTERRUPTED, train_file
 from .._exceptions import ConfigError
 from .._launcher import check_not_started, record_outcome, run_processes
-from ._shared import PluginOption, SetOption, load, user_errors
+from ._shared import PluginOption, ProcessesOption, SetOption, load, user_errors
 
 __all__ = ["OptionalValue", "train"]
 
@@ -50,14 +50,7 @@ def train(
         ),
     ] = None,
     plugins: PluginOption = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Share every batch among N processes, with a GPU each.",
-            show_default=False,
-        ),
-    ] = None,
+    processes: ProcessesOption = None,
     check_processes: Annotated[
         int,
         typer.Option(

@@ -15,6 +15,7 @@ from ._shared import (
     ConfigArgument,
     DecodeOption,
     PluginOption,
+    ProcessesOption,
     SetOption,
     decode_images,
     load,
@@ -37,6 +38,7 @@ def validate(
     overrides: SetOption = None,
     plugins: PluginOption = None,
     decode: DecodeOption = True,
+    processes: ProcessesOption = None,
     as_json: Annotated[
         bool,
         typer.Option(
@@ -47,14 +49,15 @@ def validate(
     ] = False,
 ) -> None:
     """Check a configuration without training, and estimate memory and disk space."""
+    count = 1 if processes is None else processes
     if as_json:
-        raise typer.Exit(_print_json(config, overrides, plugins))
+        raise typer.Exit(_print_json(config, overrides, plugins, count))
     with user_errors():
         settings = load(config, overrides, plugins)
         from ..config import remarks
         from ..config.path_text import is_hub_name
 
-        found = _examine(settings, decode_images if decode else None)
+        found = _examine(settings, decode_images if decode else None, count)
         if found is not None:
             settings = found.config
         model = settings.base_model_name
@@ -69,18 +72,22 @@ def validate(
         if download:
             typer.echo(f"Note: {download}")
         if found is not None:
-            _show(found)
+            _show(found, count)
 
 
-def _examine(settings: TrainConfig, decode: Decode | None = None) -> RunEstimate | None:
+def _examine(
+    settings: TrainConfig, decode: Decode | None, processes: int
+) -> RunEstimate | None:
     """Check packages and hardware, and estimate the run if its inputs are set.
 
     A preset by itself is checked quickly, without torch.
     """
     from ..config.packages import check_packages, needs_machine
     from ..config.path_text import is_hub_name
+    from ..config.process_count import check_process_count
 
     check_packages(settings)
+    check_process_count(settings, processes)
     model = settings.base_model_name
     whole = settings.concepts or (model and not is_hub_name(model))
     if whole or needs_machine(settings):
@@ -88,7 +95,7 @@ def _examine(settings: TrainConfig, decode: Decode | None = None) -> RunEstimate
     if whole:
         from ..training.preflight import estimate_run
 
-        return estimate_run(settings, decode)
+        return estimate_run(settings, decode, processes)
     if needs_machine(settings):
         from ..training.backend import check_machine
 
@@ -97,7 +104,10 @@ def _examine(settings: TrainConfig, decode: Decode | None = None) -> RunEstimate
 
 
 def _print_json(
-    config: str, overrides: list[str] | None, plugins: list[str] | None
+    config: str,
+    overrides: list[str] | None,
+    plugins: list[str] | None,
+    processes: int,
 ) -> int:
     """Print errors and warnings by setting. Return the exit code."""
     from ..config.violation import by_setting
@@ -105,7 +115,7 @@ def _print_json(
     warnings: list[tuple[str, str]] = []
     errors: list[tuple[str, str]] = []
     try:
-        found = _examine(load(config, overrides, plugins))
+        found = _examine(load(config, overrides, plugins), None, processes)
         if found is not None and found.memory_problem is not None:
             warnings.append((found.memory_problem.key, found.memory_problem.text))
     except InputError as error:
@@ -135,7 +145,7 @@ def _length(settings: TrainConfig, images: int) -> str:
     return f"{length_text(settings)} {joint} {counted(images, 'image', 'images')}"
 
 
-def _show(found: RunEstimate) -> None:
+def _show(found: RunEstimate, processes: int) -> None:
     if found.images:
         bare = found.without_caption
         typer.echo(
@@ -162,7 +172,7 @@ def _show(found: RunEstimate) -> None:
             "The LoRA layers were not checked because the base model was not found on "
             "this machine. The memory estimate assumes the standard architecture."
         )
-    _show_memory(found.memory)
+    _show_memory(found.memory, processes)
     if found.memory_problem is not None:
         typer.echo(f"Warning: {found.memory_problem}")
     disk = found.disk
@@ -173,9 +183,10 @@ def _show(found: RunEstimate) -> None:
     )
 
 
-def _show_memory(memory: MemoryEstimate) -> None:
+def _show_memory(memory: MemoryEstimate, processes: int) -> None:
     """Format the memory estimate, with a line per component."""
-    typer.echo("GPU memory (estimate, not yet measured on a GPU):")
+    each = f" of each of {processes} processes" if processes > 1 else ""
+    typer.echo(f"GPU memory{each} (estimate, not yet measured on a GPU):")
     for part in memory.parts:
         how = "exact, from shapes" if part.exact else "estimated"
         typer.echo(f"  {part.name:<36} {_gb(part.bytes):>9}  {how}")

@@ -83,7 +83,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: TrainConfig, settings: Mapping[str, Settings]
+    config: TrainConfig, settings: Mapping[str, Settings], processes: int = 1
 ) -> MemoryEstimate:
     """Estimate the GPU memory from the settings of the components of the base model.
 
@@ -91,6 +91,8 @@ def estimate_memory(
         config: configuration of the run.
         settings: content of ``config.json`` of the ``unet`` or ``transformer``, the
             ``vae`` and the text encoders.
+        processes: number of processes that share each batch. The estimate is that of
+            one of them.
 
     Raises:
         ConfigError: If a layer filter matches no layer, or the rank is too large.
@@ -102,7 +104,8 @@ def estimate_memory(
     if config.use_dora:
         numbers += sum(layer.outputs for layer, _ in targets)
     width = PLAIN[config.train_dtype]
-    kept = _activations(config, model, own, texts)
+    batch = config.batch_size // processes
+    kept = _activations(config, model, own, texts, batch)
     shapes = [(layer.outputs, layer.inputs, rank) for layer, rank in targets]
     state, work = state_bytes(config, shapes), work_bytes(config, shapes)
     # Autocast also keeps the factors in train_dtype while a batch is computed.
@@ -112,6 +115,8 @@ def estimate_memory(
     staying = sum(PLAIN[plain] * parameters_of(text.steps) for text in texts)
     context = 0 if config.device == "cpu" else CONTEXT
     average = numbers * FLOAT if config.ema == "gpu" else 0
+    # Gradients are averaged in one buffer, after the backward pass.
+    exchange = numbers * FLOAT if processes > 1 else 0
     parts = (
         Part(f"base model, {config.weight_dtype}", base, True),
         *([Part(f"trained text encoders, {plain}", staying, True)] if texts else []),
@@ -119,7 +124,9 @@ def estimate_memory(
         Part("gradients", numbers * FLOAT, True),
         Part(f"optimizer state ({config.optimizer.name})", state, True),
         *([Part("EMA weights", average, True)] if average else []),
-        Part("activations or optimizer step", max(kept + copies, work), False),
+        Part(
+            "activations or optimizer step", max(kept + copies, work, exchange), False
+        ),
         Part("CUDA context and libraries", context, False),
     )
     resident = sum(part.bytes for part in parts if part.exact) + context
@@ -146,11 +153,12 @@ def _activations(
     model: Sequence[Step | Unit],
     targets: Mapping[Layer, int],
     texts: Sequence[TrainedText],
+    batch: int,
 ) -> int:
     """Return the activation memory of the denoiser and the trained text encoders."""
     kind = Kind(
         targets={layer.name: rank for layer, rank in targets.items()},
-        batch=config.batch_size,
+        batch=batch,
         width=PLAIN[config.train_dtype],
         checkpointing=config.gradient_checkpointing,
         dora=config.use_dora,

@@ -296,7 +296,9 @@ class RunEstimate:
     """Free disk space in bytes."""
 
 
-def estimate_run(config: TrainConfig, decode: Decode | None = None) -> RunEstimate:
+def estimate_run(
+    config: TrainConfig, decode: Decode | None = None, processes: int = 1
+) -> RunEstimate:
     """Run the checks of ``train``, and estimate GPU memory and disk space.
 
     Nothing is downloaded. If a model from the Hugging Face Hub has not been downloaded
@@ -307,6 +309,8 @@ def estimate_run(config: TrainConfig, decode: Decode | None = None) -> RunEstima
         config: configuration of the run.
         decode: function that finds truncated images, see :mod:`..data.decode_check`.
             If None, only headers are read.
+        processes: number of processes that share each batch. The memory is that of one
+            of them.
 
     Raises:
         InputError: If an input is invalid.
@@ -335,7 +339,7 @@ def estimate_run(config: TrainConfig, decode: Decode | None = None) -> RunEstima
         len(image.concept.resolutions) or usual
         for image in (*train.images, *validation_set.images)
     )
-    memory, disk = _estimates(config, settings, count)
+    memory, disk = _estimates(config, settings, count, processes)
     free = free_space(config.output_dir)
     if disk.total > free:
         raise OutputError(
@@ -367,8 +371,8 @@ def _left_out(config: TrainConfig, scan: Scan, decode: Decode | None) -> list[st
 
 
 def _estimates(
-    config: TrainConfig, settings: Mapping[str, Any], images: int
+    config: TrainConfig, settings: Mapping[str, Any], images: int, processes: int
 ) -> tuple[MemoryEstimate, DiskEstimate]:
-    memory = estimate_memory(config, settings)
+    memory = estimate_memory(config, settings, processes)
     factors, state = memory.factors, memory.state
     return memory, estimate_disk(config, settings, images, factors, state)
