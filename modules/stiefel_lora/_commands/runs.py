@@ -217,7 +217,8 @@ def _facts(run: RunSummary) -> dict[str, Any]:
 
 def _comparison(runs: Sequence[RunSummary]) -> list[dict[str, str]]:
     """Return a row per setting that differs, and per result, with a column per run."""
-    from ..jobs.setting_differences import different_keys, flat
+    from ..config.dump import flat
+    from ..jobs.setting_differences import different_keys
     from ..jobs.tables import shown
 
     names = [run.name for run in runs]

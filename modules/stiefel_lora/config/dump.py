@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from .schema import TrainConfig
 
-__all__ = ["dump_full", "dump_lean", "lean"]
+__all__ = ["dump_full", "dump_lean", "flat", "lean"]
 
 
 def lean(config: TrainConfig) -> dict[str, Any]:
@@ -28,6 +29,21 @@ def dump_full(config: TrainConfig) -> str:
         # Not known yet; the default would be a second length.
         del data["steps"]
     return _text(data)
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten nested settings to dotted keys. Lists are not flattened.
+
+    >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
+    {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            found[key] = value
+    return found
 
 
 def _text(data: dict[str, Any]) -> str:

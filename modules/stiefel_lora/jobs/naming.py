@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .setting_differences import different_keys, flat
+from ..config.dump import flat
+from .setting_differences import different_keys
 
 __all__ = ["unique_names"]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
+from ..config.dump import flat
 from ..config.trigger import with_trigger
 from ..files.atomic import atomic_write
 from .charts import Chart, Frame
 from .results import CURVES, Curve, Result
-from .setting_differences import flat
 from .tables import link, shown
 
 __all__ = ["write_page"]

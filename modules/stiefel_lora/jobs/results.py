@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..config.dump import flat
 from ..metrics.tags import AVERAGE_LOSS, MEAN_RANK
 from ..runs.events import current_events
 from .evidence import end_of
 from .job import Job, JobState
-from .setting_differences import different_keys, flat
+from .setting_differences import different_keys
 
 __all__ = ["CURVES", "Curve", "Result", "collect"]
 

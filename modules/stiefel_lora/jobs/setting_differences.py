@@ -5,25 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["different_keys", "flat"]
+from ..config.dump import flat
+
+__all__ = ["different_keys"]
 
 # Names and paths, which do not affect the training.
 _NAMES = frozenset({"comment", "run_name", "output_dir", "cache_dir", "schema_version"})
-
-
-def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten nested settings to dotted keys. Lists are not flattened.
-
-    >>> flat({"steps": 4, "optimizer": {"name": "adamw", "eps": 1e-8}})
-    {'steps': 4, 'optimizer.name': 'adamw', 'optimizer.eps': 1e-08}
-    """
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
-        else:
-            found[key] = value
-    return found
 
 
 def different_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -33,6 +33,7 @@ from .checkpointing.resume import check_steps, find_run, read_latest
 from .distributed import join_processes
 from .due import DueEvents
 from .export import LoraWriter
+from .logging.hparams import hparams_of
 from .logging.monitor import Monitor
 from .logging.sinks import MetricSink, SinkGroup, WithoutDetails
 from .logging.tensorboard_sink import TensorBoardSink
@@ -237,7 +238,8 @@ class Run:
         if "tensorboard" in self.config.trackers:
             # After the event: importing TensorBoard takes seconds.
             resumed = step if self.resume else None
-            self._add(TensorBoardSink(self.folder.tensorboard, resumed))
+            name, settings = self.folder.root.name, hparams_of(self.config)
+            self._add(TensorBoardSink(self.folder.tensorboard, resumed, name, settings))
 
     def _start_trackers(self) -> None:
         """Start all trackers but TensorBoard, which fail if they are not set up."""

@@ -13,6 +13,7 @@ import numpy as np
 from ..._exceptions import reason_of
 from ...metrics.tags import (
     AVERAGE_LOSS,
+    LOSS_LABEL,
     LOWEST_RANK,
     MEAN_RANK,
     SHARE_OF_RANK,
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OVERVIEW", "TensorBoardSink"]
 
+_AXIS = {"share_axis/0": 0.0, "share_axis/1": 1.0}
+"""One value each at the ends of the axis of ``SHARE_OF_RANK``, since TensorBoard fits
+the axis of a chart to its values."""
+
 OVERVIEW = {
     "Training": {
         "loss": ["Multiline", [AVERAGE_LOSS, "validation/loss"]],
-        "share of the rank": ["Multiline", [SHARE_OF_RANK]],
+        "share of the rank": ["Multiline", [SHARE_OF_RANK, *_AXIS]],
         "effective rank": ["Multiline", [MEAN_RANK, LOWEST_RANK]],
         "learning rate": ["Multiline", ["lr/.*"]],
         "validation loss by timesteps": ["Multiline", [f"{VALIDATION_BIN}.*"]],
@@ -39,6 +44,14 @@ OVERVIEW = {
 
 The Scalars tab has a chart for every block of the model, so the loss is far down.
 """
+
+_RESULTS = {
+    "validation/loss": "validation loss",
+    AVERAGE_LOSS: LOSS_LABEL,
+    MEAN_RANK: "effective rank, mean",
+    LOWEST_RANK: "effective rank, lowest",
+}
+"""Values of the HParams tab with their titles."""
 
 
 class TensorBoardSink:
@@ -51,14 +64,23 @@ class TensorBoardSink:
         folder: folder of the event files.
         resume_step: step from which the run is resumed. Values of an earlier process
             for later steps are hidden.
+        name: name of the run in the HParams tab.
+        hparams: its settings there.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int | None = None,
+        name: str = "",
+        hparams: Mapping[str, bool | float | str] = {},
+    ) -> None:
         # Importing it takes seconds, so it is deferred until the first step.
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
         self._writer: SummaryWriter | None = None
+        self._axis_is_missing = True
         purge = None if resume_step is None else resume_step + 1
         # The writer thread keeps its error for the next call, which reports it.
         self._previous_hook = threading.excepthook
@@ -67,6 +89,8 @@ class TensorBoardSink:
         with self._writing():
             self._writer = SummaryWriter(str(folder), purge_step=purge)
             self._writer.add_custom_scalars(OVERVIEW)
+            if hparams:
+                self._write_hparams(name, hparams)
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Do nothing, because TensorBoard has no events."""
@@ -77,6 +101,9 @@ class TensorBoardSink:
 
         # A rank event has two curves a block. As separate events, each of them would be
         # serialized, checked and passed to the writer thread.
+        if SHARE_OF_RANK in values and self._axis_is_missing:
+            self._axis_is_missing = False
+            values = {**values, **_AXIS}
         parts = [scalar(tag, value) for tag, value in values.items()]
         for part in parts[1:]:
             parts[0].MergeFrom(part)
@@ -108,6 +135,22 @@ class TensorBoardSink:
                 self._writer.close()
         if threading.excepthook is self._hook:
             threading.excepthook = self._previous_hook
+
+    def _write_hparams(
+        self, name: str, hparams: Mapping[str, bool | float | str]
+    ) -> None:
+        # SummaryWriter.add_hparams would write them as a second run.
+        from tensorboard.plugins.hparams import summary_v2
+
+        columns = [summary_v2.HParam(key) for key in hparams]
+        results = [
+            summary_v2.Metric(tag, display_name=title)
+            for tag, title in _RESULTS.items()
+        ]
+        writer: Any = self._writer
+        files = writer._get_file_writer()
+        files.add_summary(summary_v2.hparams_config_pb(columns, results))
+        files.add_summary(summary_v2.hparams_pb(dict(hparams), trial_id=name))
 
     def _in_thread(self, args: threading.ExceptHookArgs) -> None:
         """Suppress the traceback of an error that is reported by ``_writing``."""
