@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["OVERVIEW", "TensorBoardSink"]
 
 _AXIS = {"share_axis/0": 0.0, "share_axis/1": 1.0}
-"""One value each at the ends of the axis of ``SHARE_OF_RANK``, since TensorBoard fits
-the axis of a chart to its values."""
+"""Values at the ends of the axis of ``SHARE_OF_RANK``: TensorBoard fits the axis of
+a chart to its values. They are written with every value, since it ignores rare ones."""
 
 OVERVIEW = {
     "Training": {
@@ -80,7 +80,6 @@ class TensorBoardSink:
 
         self._folder = folder
         self._writer: SummaryWriter | None = None
-        self._axis_is_missing = True
         purge = None if resume_step is None else resume_step + 1
         # The writer thread keeps its error for the next call, which reports it.
         self._previous_hook = threading.excepthook
@@ -101,8 +100,7 @@ class TensorBoardSink:
 
         # A rank event has two curves a block. As separate events, each of them would be
         # serialized, checked and passed to the writer thread.
-        if SHARE_OF_RANK in values and self._axis_is_missing:
-            self._axis_is_missing = False
+        if SHARE_OF_RANK in values:
             values = {**values, **_AXIS}
         parts = [scalar(tag, value) for tag, value in values.items()]
         for part in parts[1:]:
