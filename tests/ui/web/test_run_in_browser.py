@@ -90,6 +90,14 @@ def test_train_reload_stop_resume_and_download(
     tensors = load_file(target)
     assert tensors.keys() == load_file(written).keys()
     assert any("lora_up" in name for name in tensors)
+    page.tab("LoRA files")
+    page.wait(lambda: page.find(".sl-spectrum") and not page.find(".sl-run-state"))
+    page.choose(".sl-runs", "icons.safetensors")
+    page.wait(lambda: page.find("td", "icons.safetensors"))
+    assert page.find("td", "sdxl")
+    page.press("Resize")
+    page.wait(lambda: page.find("a.sl-file", "icons-rank16.safetensors"))
+    assert load_file(written.with_name("icons-rank16.safetensors")).keys()
     assert not page.errors
 
 
