@@ -185,7 +185,8 @@ async def first_page(server: psutil.Popen, port: int) -> None:
 def start_run(folder: Path, seconds: float, *, train: bool) -> psutil.Popen:
     """Start a process that writes the events of a run."""
     if train:
-        settings = ("steps=100000", f"output_dir={folder}", "run_name=load")
+        places = (f"output_dir={folder}", "run_name=load")
+        settings = ("steps=100000", "rank_every=10", "validate_every=0", *places)
         options = [part for text in settings for part in ("--set", text)]
         command = [sys.executable, "-m", "stiefel_lora", "train", "demo_stiefel_lora"]
         return psutil.Popen([*command, *options], stdout=subprocess.DEVNULL)
