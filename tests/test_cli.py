@@ -212,6 +212,19 @@ def test_presets_of_a_family_and_optimizer():
     assert "stiefel_lora" not in result.stdout
 
 
+def test_recommended_presets_come_first_and_presets_that_fit_can_be_listed():
+    lines = run("presets", "--vram", "12").stdout.splitlines()
+    names = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    names = [name for name in names if name]
+    assert names.index("sdxl_stiefel_lora_12gb") < names.index("sdxl_adamw_12gb")
+    assert names.index("demo_stiefel_lora") < names.index("demo_adamw")
+    assert not [name for name in names if name.endswith(("16gb", "24gb"))]
+    assert "recommended" in lines[-3] + lines[-2] + lines[-1]
+    result = run("presets", "--family", "flux", "--optimizer", "stella", "--vram", "4")
+    assert result.exit_code == 2
+    assert "There is no preset for a GPU with 4 GB. Available: " in result.stderr
+
+
 def test_presets_that_are_not_there():
     result = run("presets", "--family", "sd9")
     assert result.exit_code == 2
@@ -379,7 +392,7 @@ def test_the_verbs_and_their_options_are_frozen():
             "cores",
         ),
         "optimizers": ("name", "plugins"),
-        "presets": ("family", "optimizer"),
+        "presets": ("family", "optimizer", "vram"),
         "schema": ("output", "plugins"),
         "tell": ("order", "run"),
         "onetrainer": ("context", "checkout"),

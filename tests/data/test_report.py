@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -80,6 +82,36 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
     first, *problems = done.output.splitlines()
     assert first == "6 images, 5 per epoch, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
     assert "1 image cannot be read and is skipped: broken.jpg." in problems
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({"resolution": 512}, True),
+        ({"resolution": 512, "allow_upscaling": True}, False),
+        ({"resolution": 64}, False),
+        # Close to the resolution: less than half a step is missing.
+        ({"resolution": 80, "bucket_step": 64}, False),
+    ],
+)
+def test_images_below_the_resolution_are_reported(
+    tmp_path: Path, changed: dict[str, Any], shown: bool
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, size in enumerate([(64, 64), (72, 64)]):
+        Image.new("RGB", size, (number, 0, 0)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a cat")
+    messages = report_on(parse_config({**settings(folder), **changed})).messages()
+    found = [
+        message for message in messages if "smaller than the resolution" in message
+    ]
+    assert bool(found) == shown
+    if shown:
+        assert found[0].startswith(
+            "2 images are smaller than the resolution 512, without being enlarged (the "
+            "smallest is 64 x 64)."
+        )
 
 
 def test_scan_reports_the_rest_and_then_refuses_bad_captions(tmp_path: Path) -> None:

@@ -38,9 +38,14 @@ def test_every_proposal_can_be_trained_and_has_its_reasons(
 ) -> None:
     config, found = proposed(kind, folder, family=family)
     check_complete(config)
-    assert not [r for r in remarks(config) if r.key != "trigger_word"]
+    assert not remarks(config)
+    assert not any("[trigger]" in sample.prompt for sample in config.samples) or (
+        config.trigger_word
+    )
     assert config.optimizer.name == "stiefel_lora"
-    for key in ("steps", "lora_rank", "layer_filter_preset", "resolution"):
+    for key in (
+        *("steps", "lora_rank", "layer_filter_preset", "resolution", "learning_rate"),
+    ):
         assert found.reasons[key].startswith(f"{getattr(config, key)}: ")
     assert {"optimizer", "trigger_word", "extends"} < found.reasons.keys()
     assert all("\n" not in reason for reason in found.reasons.values())
@@ -70,6 +75,19 @@ def test_steps_follow_from_the_number_of_images(
     assert reason in found.reasons["steps"]
     assert config.validation_split == (0.1 if images >= 20 else 0)
     assert bool(config.validate_every) == (images >= 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "images", "rate"),
+    [("style", 25, 0.02), ("character", 25, 0.04), ("style", 200, 0.01)],
+)
+def test_learning_rate_and_warmup_fit_the_length(
+    kind: Any, images: int, rate: float, tmp_path: Path
+) -> None:
+    config, found = proposed(kind, make_images(tmp_path / "images", count=images))
+    assert config.learning_rate == rate
+    assert config.resolved_warmup_steps == config.steps // 20
+    assert {"learning_rate", "learning_rate_warmup_steps"} <= found.reasons.keys()
 
 
 def test_rank_and_trigger_word_follow_from_the_kind(folder: Path) -> None:
@@ -102,7 +120,9 @@ def test_the_preset_is_the_largest_that_fits(
 
 
 def test_what_does_not_fit_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="vram: must be at least 12 GB for flux"):
+    with pytest.raises(
+        ConfigError, match=r"GPU memory \(vram\): must be at least 12 GB for flux"
+    ):
         proposed("style", folder, family="flux", vram=8)
     with pytest.raises(ConfigError, match="family: must be one of flux, sd15, sdxl"):
         proposed("style", folder, family="sd3")

@@ -1,4 +1,4 @@
-"""Progress without a terminal: lines that a log file keeps."""
+"""Progress: lines that a log file keeps, and a bar on terminals of any width."""
 
 from __future__ import annotations
 
@@ -57,3 +57,21 @@ def test_time_left_after_a_resume_counts_the_steps_of_this_process(
     lines = _lines(clock, capsys, 1, done=10)
     assert lines[0] == "Training: 10 of 20"
     assert lines[1] == "Training: 11 of 20  loss 0.25  0:00:27 left"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_a_narrow_terminal_shows_the_count_and_cuts_the_values(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    values = {"loss (50-step average)": 0.4075, "lr": 0.005983, "effective rank": 15.86}
+    with ProgressBar("Training", 2000) as bar:
+        for _ in range(7):
+            bar.advance(values)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    last = re.split(r"[\r\n]+", text.strip())[-1]
+    assert len(last.rstrip()) <= width
+    assert re.match(r"Training +7/2000 +[-\d]:[-\d]{2}:[-\d]{2} ", last)
+    assert ("effective rank 15.86" in last) == (width == 200)
+    assert ("loss" in last) == (width >= 80)

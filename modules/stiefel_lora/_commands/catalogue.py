@@ -30,12 +30,21 @@ def presets(
             show_default=False,
         ),
     ] = None,
+    vram: Annotated[
+        int | None,
+        typer.Option(
+            metavar="GB",
+            min=1,
+            help="Only list presets for GPUs with this memory or less.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """List the presets of the package."""
+    """List the presets of the package, the recommended ones first."""
     with user_errors():
         from ..config.presets import select_presets
 
-        found = select_presets(family, optimizer)
+        found = select_presets(family, optimizer, vram)
     from rich.console import Console
     from rich.table import Table
 
@@ -48,6 +57,11 @@ def presets(
             last = after is None or after.memory_gb != preset.memory_gb
             table.add_row(preset.name, memory, preset.summary, end_section=last)
         Console().print(table, markup=False)
+    typer.echo(
+        "The first preset of each group is recommended. stiefel-lora new selects one "
+        "for your images and GPU. stiefel-lora validate PRESET shows the size and "
+        "license of its base model before anything is downloaded."
+    )
 
 
 def optimizers(

@@ -175,12 +175,25 @@ def _show(found: RunEstimate, processes: int) -> None:
     _show_memory(found.memory, processes)
     if found.memory_problem is not None:
         typer.echo(f"Warning: {found.memory_problem}")
-    disk = found.disk
+    disk, download = found.disk, _download_gigabytes(found.config)
     typer.echo(
         f"Disk: about {_gb(disk.total)} of {_gb(found.free)} free (cache "
         f"{_gb(disk.cache)}, checkpoints {_gb(disk.checkpoints)}, LoRA files "
-        f"{_gb(disk.files)})."
+        f"{_gb(disk.files)})"
+        + (f", and {download:g} GB for the download of the base model" * bool(download))
+        + "."
     )
+
+
+def _download_gigabytes(config: TrainConfig) -> float:
+    """Return the size of the base model if it is still to be downloaded, else 0."""
+    from ..config.path_text import is_hub_name
+    from ..families.hub_models import cached_folder, download_gigabytes
+
+    name = config.base_model_name
+    if name is None or not is_hub_name(name) or cached_folder(name) is not None:
+        return 0.0
+    return download_gigabytes(name)
 
 
 def _show_memory(memory: MemoryEstimate, processes: int) -> None:

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 PACKAGE = "stiefel_lora.presets"
+_RECOMMENDED = "stiefel_lora"
 REPOSITORY_FOLDER = Path(__file__).parents[3] / "training_presets"
 
 
@@ -92,11 +93,17 @@ def list_presets() -> list[Preset]:
 
 
 def select_presets(
-    family: str | None = None, optimizer: str | None = None
+    family: str | None = None, optimizer: str | None = None, vram: int | None = None
 ) -> list[Preset]:
-    """List the presets of a family, for an optimizer, or both.
+    """List the presets of a family, for an optimizer, and for a GPU.
 
-    Presets of a demo that is not installed are left out.
+    In each family, those for the default optimizer come first among presets for GPUs of
+    the same size. Presets of a demo that is not installed are left out.
+
+    Args:
+        family: family of the base model, or None for all.
+        optimizer: name of the optimizer, or None for all.
+        vram: GPU memory in GB that must be enough, or None.
 
     Raises:
         ConfigError: If no preset matches.
@@ -112,7 +119,18 @@ def select_presets(
                 f"There is no preset with the {what} {wanted!r}. Available: "
                 f"{', '.join(known)}."
             )
-    return chosen
+    if vram is not None:
+        sizes = sorted({p.memory_gb for p in chosen if p.memory_gb})
+        chosen = [p for p in chosen if p.memory_gb is None or p.memory_gb <= vram]
+        if not any(p.memory_gb for p in chosen):
+            raise ConfigError(
+                f"There is no preset for a GPU with {vram} GB. Available: "
+                f"{', '.join(map(str, sizes))} GB."
+            )
+    return sorted(
+        chosen,
+        key=lambda p: (p.family, p.memory_gb or 0, p.optimizer != _RECOMMENDED),
+    )
 
 
 def find_config(name: str | Path) -> Path:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .._wording import counted
 from .unreadable import UnreadableImage
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "buckets_of",
     "check_pixels",
     "megapixels",
+    "size_remark",
 ]
 
 MEGAPIXELS = 179.0
@@ -159,6 +161,29 @@ def check_pixels(size: Size, most: float) -> None:
             f"pixels is larger than max_image_megapixels={most:g}. Resize the "
             "image, or increase max_image_megapixels"
         )
+
+
+def size_remark(sizes: Sequence[Size], buckets: Buckets) -> str:
+    """Return a message about images that are smaller than the resolution, or "".
+
+    Args:
+        sizes: width and height of the images.
+        buckets: the buckets.
+    """
+    if not buckets.enabled or buckets.allow_upscaling:
+        return ""
+    # An image of another aspect ratio has the same area, less a step in each direction.
+    least = (buckets.resolution - min(buckets.step, buckets.resolution) / 2) ** 2
+    small = [size for size in sizes if size[0] * size[1] < least]
+    if not small:
+        return ""
+    width, height = min(small, key=lambda size: size[0] * size[1])
+    count = counted(len(small), "image is smaller than", "images are smaller than")
+    return (
+        f"{count} the resolution {buckets.resolution}, without being enlarged (the "
+        f"smallest is {width} x {height}). Use larger images, a lower resolution, or "
+        "enable allow_upscaling."
+    )
 
 
 def buckets_of(config: TrainConfig) -> Buckets:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .._exceptions import DataError
 from .._wording import counted
 from .balance import rates_of, rates_of_entries
-from .buckets import Buckets, Size, buckets_of
+from .buckets import Buckets, Size, buckets_of, size_remark
 from .captions import listed_in
 from .color_profiles import profile_remarks
 from .duplicates import duplicates
@@ -199,7 +199,16 @@ def report_on(config: TrainConfig, decode: Decode | None = None) -> ScanReport:
         broken=broken,
         duplicates=duplicates(files),
         listed_but_missing=_listed_but_missing(scan.images),
-        remarks=(*scan.remarks, *frame_remarks(files), *profile_remarks(files)),
+        remarks=tuple(
+            remark
+            for remark in (
+                *scan.remarks,
+                size_remark(originals, buckets),
+                *frame_remarks(files),
+                *profile_remarks(files),
+            )
+            if remark
+        ),
         problems=scan.problems,
         entries=tuple(entries),
     )

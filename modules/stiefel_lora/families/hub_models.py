@@ -11,7 +11,7 @@ from .._exceptions import ModelError
 from .catalogue import records
 from .record import HubModel
 
-__all__ = ["access_hint", "cached_folder", "download_note"]
+__all__ = ["access_hint", "cached_folder", "download_gigabytes", "download_note"]
 
 
 def cached_folder(name: str) -> Path | None:
@@ -44,6 +44,12 @@ def download_note(name: str) -> str:
         access_hint(name),
     ]
     return " ".join(filter(None, parts))
+
+
+def download_gigabytes(name: str) -> float:
+    """Return the download size of a model in GB, or 0 if it is unknown."""
+    known = _known(name)
+    return 0.0 if known is None else known.gigabytes
 
 
 def access_hint(name: str) -> str:

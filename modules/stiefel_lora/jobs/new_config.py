@@ -15,6 +15,7 @@ from .._exceptions import ConfigError
 from .._wording import counted
 from ..config import Concept, TrainConfig, load_config
 from ..config.presets import Preset, list_presets
+from ..config.trigger import with_trigger
 from ..data.folder import scan_concepts
 from ..families.catalogue import DEFAULT
 
@@ -27,6 +28,11 @@ OPTIMIZER = "stiefel_lora"
 # Number of times that each image is used, and the highest rank.
 _VISITS: dict[Kind, int] = {"style": 60, "character": 100, "concept": 100}
 _RANK: dict[Kind, int] = {"style": 32, "character": 16, "concept": 16}
+# Learning rates of Stiefel LoRA for up to _FEW steps (docs/evidence.md: 120 and 400
+# steps on small models). Longer runs use that of the preset.
+_RATE: dict[Kind, float] = {"style": 0.02, "character": 0.04, "concept": 0.04}
+_FEW = 1000
+_WARMUP = "5 %"
 _FEWEST_STEPS = 300
 # Rounds of samples and checkpoints in a run.
 _ROUNDS = 8
@@ -76,6 +82,7 @@ def propose(
     steps, about_steps = _steps(kind, images, base)
     rank = min(base.lora_rank, _RANK[kind])
     word, about_word = _word(kind, trigger_word)
+    rate = _RATE[kind] if steps <= _FEW else base.learning_rate
     every = max(10, round(steps / _ROUNDS / 10) * 10)
     split = images >= _ENOUGH
     data: dict[str, Any] = {
@@ -84,10 +91,12 @@ def propose(
         "made by stiefel-lora new.",
         "extends": preset.name,
         "concepts": [{"path": str(folder)}],
-        **({"trigger_word": word} if word else {}),
+        **({"trigger_word": word} if word else {"samples": _without_word(base)}),
         **({"validation_split": 0.1} if split else {}),
         "resolution": base.resolution,
         "steps": steps,
+        "learning_rate": rate,
+        "learning_rate_warmup_steps": _WARMUP,
         "layer_filter_preset": base.layer_filter_preset,
         "lora_rank": rank,
         "validate_every": every if split else 0,
@@ -110,7 +119,15 @@ def propose(
         "resolution": f"{base.resolution}: that of the base model, or less where the "
         "memory requires it",
         "optimizer": f"{OPTIMIZER}: a lower validation loss than AdamW on the demos "
-        f"(docs/evidence.md); learning rate {base.learning_rate:g}, as in the preset",
+        "(docs/evidence.md)",
+        "learning_rate": f"{rate:g}: "
+        + (
+            f"the best for {'a style' if kind == 'style' else 'new concepts'} on small "
+            f"models (docs/evidence.md); halve it if samples are broken"
+            if steps <= _FEW
+            else f"as in the preset, for more than {_FEW} steps"
+        ),
+        "learning_rate_warmup_steps": f"{_WARMUP} of the steps, common practice",
         "trigger_word": about_word,
         "validation_split": "0.1: a tenth of the images shows when the LoRA overfits"
         if split
@@ -138,7 +155,8 @@ def _preset_for(family: str, vram: int) -> Preset:
     if not fitting:
         least = min(preset.memory_gb or 0 for preset in known)
         raise ConfigError(
-            f"vram: must be at least {least} GB for {family.lower()}, but got {vram}. "
+            f"GPU memory (vram): must be at least {least} GB for {family.lower()}, but "
+            f"got {vram}. "
             "Use a smaller base model, or write a configuration by hand."
         )
     return max(fitting, key=lambda preset: preset.memory_gb or 0)
@@ -158,6 +176,15 @@ def _steps(kind: Kind, images: int, base: TrainConfig) -> tuple[int, str]:
         f"{steps}: {counted(images, 'image', 'images')} x {visits} times / {batch} per "
         f"step{limit}, common practice"
     )
+
+
+def _without_word(base: TrainConfig) -> list[dict[str, Any]]:
+    """Return the sample prompts of the preset without the placeholder of the word."""
+    return [
+        sample.model_dump(exclude_unset=True)
+        | {"prompt": with_trigger(sample.prompt, None)}
+        for sample in base.samples
+    ]
 
 
 def _word(kind: Kind, given: str | None) -> tuple[str | None, str]:

@@ -17,10 +17,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 __all__ = ["ProgressBar", "mute", "say"]
 
 SECONDS_PER_LINE = 10.0
+# Width of the bar.
+_BAR = 10
 
 Figures = Mapping[str, float | None]
 """Values by label. Values of None are not shown."""
@@ -45,12 +48,15 @@ class ProgressBar:
         self._lines = (
             None if console.is_terminal else _Lines(label, total, done, time.monotonic)
         )
+        # Values come last, since they are what a narrow terminal cuts off.
+        fixed = Column(no_wrap=True, min_width=2 * len(str(total)) + 1)
+        self._left = max(0, console.width - _other_columns(label, total))
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=fixed),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            BarColumn(bar_width=_BAR),
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
             console=console,
             disable=_muted or not console.is_terminal,
         )
@@ -81,9 +87,19 @@ class ProgressBar:
             for name, value in (figures or {}).items()
             if value is not None
         )
-        self._progress.update(self._task, advance=1, figures=text)
+        self._progress.update(self._task, advance=1, figures=_cut(text, self._left))
         if self._lines:
             self._lines.advance(text)
+
+
+def _other_columns(label: str, total: int) -> int:
+    """Return the width of a line without its values, with a space after each column."""
+    count, left = 2 * len(str(total)) + 1, 7
+    return len(label) + count + left + _BAR + 4
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…" * (width > 0)
 
 
 class _Lines:

@@ -152,8 +152,11 @@ class Loop:
     def _run(self, watch: InterruptWatch) -> None:
         # A resumed run already has the initial measurements in its folder.
         if self.step == 0:
-            if self._config.sample_every:
+            if self._config.sample_every and self._config.samples:
+                say("Generating the samples before training.")
                 self._monitor.sample(0)
+            if self._config.validate_every:
+                say("Computing the validation loss before training.")
             self._validate()
         # After them, so that the time left is estimated from steps alone.
         with ProgressBar("Training", self._config.steps, self.step) as bar:

@@ -25,7 +25,7 @@ from ..checkpoints import ModelSource
 from ..checkpoints.supplied_parts import clip_token_counts
 from ..config.concept import enabled_of
 from ..config.violation import Violation
-from ..data.buckets import buckets_of
+from ..data.buckets import Size, buckets_of, size_remark
 from ..data.color_profiles import profile_remarks
 from ..data.epoch_length import without_epochs
 from ..data.folder import Scan
@@ -319,13 +319,16 @@ def estimate_run(
     if found.opened is not None:
         read_start(config, found.opened)
     train, validation_set, source = found.train, found.validation, found.source
-    left_out = [
-        line
-        for images in (train, validation_set)
-        for line in _left_out(config, images, decode)
-    ]
+    left_out: list[str] = []
+    sizes: list[Size] = []
+    for images in (train, validation_set):
+        lines, own = _left_out(config, images, decode)
+        left_out += lines
+        sizes += own
     config = found.config
+    small = size_remark(sizes, buckets_of(config))
     remarks = [
+        *([small] if small else []),
         *([found.length] if found.length else []),
         *train.remarks,
         *validation_set.remarks,
@@ -362,12 +365,14 @@ def estimate_run(
     )
 
 
-def _left_out(config: TrainConfig, scan: Scan, decode: Decode | None) -> list[str]:
-    """Return the images that training would skip, with the reasons."""
-    _, broken = sizes_of(scan.images, buckets_of(config), decode)
+def _left_out(
+    config: TrainConfig, scan: Scan, decode: Decode | None
+) -> tuple[list[str], list[Size]]:
+    """Return the images that training would skip, and the sizes of the others."""
+    sizes, broken = sizes_of(scan.images, buckets_of(config), decode)
     found = [f"{path} ({reason})" for path, reason in broken.items()]
     check_some_readable(len(scan.images), found)
-    return found
+    return found, [size for size, _ in sizes.values()]
 
 
 def _estimates(

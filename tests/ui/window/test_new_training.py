@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,8 @@ def test_three_answers_give_the_settings_of_the_command(
     dialog.folder.setText(str(folder))
     dialog.accept()
     assert dialog.result() == dialog.DialogCode.Accepted
+    assert "Steps: 630: 25 images x 100 times" in dialog.reasons_text
+    assert "Preset: sdxl_stiefel_lora_16gb" in dialog.reasons_text
     document = dialog._document
     expected = propose("character", folder, vram=16)
     assert dialog.reasons == expected.reasons
@@ -51,9 +54,34 @@ def test_what_is_wrong_is_shown_and_changes_nothing(dialog, tmp_path: Path) -> N
     dialog.family.setCurrentText("FLUX.1")
     dialog.memory.setValue(8)
     dialog.accept()
-    assert dialog.note.text().startswith("vram: must be at least 12 GB for flux")
+    assert dialog.note.text().startswith(
+        "GPU memory (vram): must be at least 12 GB for flux"
+    )
     assert dialog.result() != dialog.DialogCode.Accepted
     assert dialog._document.data == before
+
+
+def test_the_window_shows_the_reasons(
+    open_window, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PySide6.QtWidgets import QMessageBox
+
+    from stiefel_lora.ui.views import window as module
+
+    def answer(dialog: Any) -> bool:
+        dialog.folder.setText(str(make_images(tmp_path / "cats", count=25)))
+        dialog.memory.setValue(16)
+        dialog.accept()
+        return bool(dialog.result())
+
+    window = open_window(first=True)
+    monkeypatch.setattr(module.NewTrainingDialog, "exec", answer)
+    window.top.new.click()
+    (box,) = window.findChildren(QMessageBox)
+    assert "LoRA rank: 32: a style changes more" in box.informativeText()
+    # The included images are no longer what would be trained.
+    assert "Welcome" not in window.help.text()
+    box.close()
 
 
 def test_the_button_opens_it(open_window, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,8 @@ def test_who_comes_first_finds_the_demo_ready_to_start(open_window):
     assert not window.top.undo.isEnabled()
     window.document.set("lora_rank", 4)
     assert window.top.undo.isEnabled()
+    window.examine()
+    assert "Welcome" not in window.help.text()
     window.close()
     again = open_window(first=True)
     assert again.document.value("lora_rank") == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QSize, QTimer
 from PySide6.QtGui import QCloseEvent
@@ -81,6 +82,7 @@ class MainWindow(QMainWindow):
         self.lora = LoraTab()
         self.machine = MachineCheck(self)
         self._hint = _HELP
+        self._welcomed: dict[str, Any] = {}
         self.help = QLabel(_HELP)
         self.help.setProperty("tone", "quiet")
         self.help.setWordWrap(True)
@@ -169,7 +171,7 @@ class MainWindow(QMainWindow):
         if path is not None:
             self.open_file(path)
             self.document.forget_history()
-            self._hint = _WELCOME
+            self._hint, self._welcomed = _WELCOME, self.document.data
             self.help.setText(_WELCOME)
 
     def open_file(self, path: Path) -> None:
@@ -190,7 +192,17 @@ class MainWindow(QMainWindow):
         dialog = NewTrainingDialog(self.document, self)
         if dialog.exec():
             self.examine()
+            self._show_reasons(dialog.reasons_text)
             self.tabs.setCurrentIndex(TABS.index(tab_of("steps")))
+
+    def _show_reasons(self, text: str) -> None:
+        """Show why the proposed values were chosen, without waiting for an answer."""
+        box = QMessageBox(self)
+        box.setWindowTitle("New training")
+        box.setText("The settings were chosen for your images:")
+        box.setInformativeText(text)
+        box.finished.connect(box.deleteLater)
+        box.open()
 
     def _add_folders(self, folders: list[Path]) -> None:
         """Add image folders that were dropped on the Data tab."""
@@ -291,6 +303,9 @@ class MainWindow(QMainWindow):
         self.settings.refresh(self.findings)
         self.top.refresh(self.document, self.findings)
         self.data.take_up(self.findings.config)
+        if self._hint == _WELCOME and self.document.data != self._welcomed:
+            self._hint = _HELP
+            self.help.setText(_HELP)
 
     def _changed(self) -> None:
         self.settings.refresh(self.findings)
