@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -15,10 +16,11 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._install import EXTRAS, install_command, requirements_of
+from ._install import EXTRAS, install_command, pip_command, requirements_of
 from ._version import __version__
 
 __all__ = ["Diagnosis", "Part", "diagnose", "gpu_gigabytes"]
@@ -238,20 +240,50 @@ def _import_error(extra: str) -> str:
             importlib.import_module(module)
         # Native libraries raise anything, such as OSError or RuntimeError.
         except Exception as error:
-            return f"{module}: {_first_line(error)}"
+            cause = _module_of(error, module)
+            by = "" if cause == module else f", imported by {module}"
+            return f"{cause}: {_first_line(error)}{by}"
     return ""
+
+
+def _module_of(error: BaseException, module: str) -> str:
+    """Return the package in whose code an import failed, if it is another one.
+
+    peft imports bitsandbytes if it is installed, so a broken bitsandbytes breaks peft.
+    """
+    found = module
+    trace = error.__traceback__
+    while trace is not None:
+        name = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name in _distributions() and name != __package__:
+            found = name
+        trace = trace.tb_next
+    return found
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the distributions by the packages that they install."""
+    return importlib.metadata.packages_distributions()
 
 
 def _advice(part: Part) -> str:
     if part.broken:
         return (
             f"{part.purpose}: {part.broken}. The package is installed, but cannot be "
-            f"loaded here."
+            f"loaded. Install it again with: {_reinstall(part.broken)}"
         )
     return (
         f"{part.purpose}: {', '.join(part.missing)} missing. Install with: "
         f"{install_command(part.extra)}"
     )
+
+
+def _reinstall(broken: str) -> str:
+    """Return the command that installs the package of an error message again."""
+    package = re.split(r"[.:]", broken)[0]
+    name = _distributions().get(package, [package])[0]
+    return pip_command(f"--force-reinstall --no-deps {name}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 
-__all__ = ["counted", "printable"]
+__all__ = ["counted", "printable", "quoted"]
 
 
+_REPLACED = re.compile(r"[\"$`\\!\n]")
 # C0 without tab and line feed, delete, and C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -18,6 +21,21 @@ def counted(count: int, one: str, many: str) -> str:
     ('1 image is', '2 images are')
     """
     return f"{count} {one if count == 1 else many}"
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    r"""Return a path as an argument of a command that can be copied to a shell.
+
+    >>> print(quoted("my cat.json"), quoted("a$(b).json"), quoted("-x.json"))
+    "my cat.json" 'a$(b).json' "./-x.json"
+    """
+    text = os.fspath(path)
+    if text.startswith("-"):
+        text = f"./{text}"
+    # What a shell replaces inside of double quotes. On Windows, only these are used.
+    if os.name == "posix" and _REPLACED.search(text):
+        return shlex.quote(text)
+    return f'"{text}"'
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
     first, *problems = done.output.splitlines()
     assert first == "6 images, 5 per epoch, in 2 buckets of 64 x 64 (4), 88 x 40 (1)."
     assert "1 image cannot be read and is skipped: broken.jpg." in problems
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_caption_that_is_a_pipe_is_reported_and_not_read(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "a.txt")
+    report = report_on(parse_config(settings(tmp_path)))
+    (message,) = report.problems.values()
+    assert message.endswith("a.txt is not a regular file. Remove it.")
 
 
 @pytest.mark.parametrize(

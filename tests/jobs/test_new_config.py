@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,74 @@ def test_the_command_needs_no_terminal(folder: Path, tmp_path: Path) -> None:
     again = run(*given, "--output", str(output))
     assert (again.exit_code, output.read_text()) == (2, before)
     assert "exists. Choose another file with --output." in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("quo\"te's", "quo_te's.json"),
+        ("new\nline", "new_line.json"),
+        ("x" * 200, "x" * 80 + ".json"),
+        ("con", "_con.json"),
+        ("-dash", "-dash.json"),
+        ("a$(touch pwned)", "a$(touch pwned).json"),
+    ],
+)
+def test_folders_of_any_name_give_a_file_that_can_be_trained(
+    name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / name, count=2)
+    monkeypatch.chdir(tmp_path)
+    done = run("--kind", "style", "--images", str(tmp_path / name), "--vram", "12")
+    assert done.exit_code == 0, done.output
+    check_complete(load_config(tmp_path / file))
+    command = done.stdout.splitlines()[-1].partition("Train with: ")[2]
+    # As a shell reads it.
+    assert shlex.split(command)[:2] == ["stiefel-lora", "train"]
+    (path,) = shlex.split(command)[2:]
+    assert not path.startswith("-")
+    assert Path(path).samefile(tmp_path / file)
+    assert "$(" not in command or "'" in command
+
+
+def test_a_name_given_with_output_may_be_no_name_of_a_run(
+    folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / 'my "cat".json'
+    given = ("--kind", "style", "--images", str(folder), "--vram", "12")
+    assert run(*given, "--output", str(output)).exit_code == 0
+    assert load_config(output).run_name == "my cat"
+
+
+@pytest.mark.parametrize("given", ["~nosuchuser/x", "bad\udcff"])
+def test_folders_that_cannot_be_opened_are_one_message(given: str) -> None:
+    done = run("--kind", "style", "--vram", "12", "--images", given)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "images: " in done.stderr
+
+
+def test_a_full_disk_leaves_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    output = tmp_path / "my.json"
+
+    def opened(path: Path, mode: str = "r", **more: Any) -> Any:
+        if mode == "x":
+            path.touch()
+            return Full()
+        return open(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    given = ("--kind", "style", "--images", str(folder), "--vram", "12")
+    done = run(*given, "--output", str(output))
+    assert done.exit_code != 0
+    assert "cannot be written: No space left on device" in done.stderr
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("missing", ["--kind", "--images", "--vram"])

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,6 +94,23 @@ def test_a_package_that_cannot_be_loaded_is_named(
     found = diagnose()
     assert found.is_broken
     assert "transformers: libcudart.so.12: cannot open." in found.problems[0]
+
+
+def test_a_package_that_breaks_another_one_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As peft, which imports bitsandbytes if it is installed. Really imported here.
+    monkeypatch.setattr(_diagnosis, "importlib", importlib)
+    (tmp_path / "outer_part.py").write_text("import inner_part")
+    (tmp_path / "inner_part.py").write_text("raise RuntimeError('boom')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed = {"outer_part": ["outer"], "inner_part": ["inner-part"]}
+    monkeypatch.setattr(_diagnosis, "_distributions", lambda: installed)
+    monkeypatch.setitem(_diagnosis._IMPORTED, "plots", ("outer_part",))
+    part = _part(diagnose(), "plots")
+    assert part.broken == "inner_part: boom, imported by outer_part"
+    advice = _diagnosis._advice(part)
+    assert advice.endswith("pip install --force-reinstall --no-deps inner-part")
 
 
 def test_torch_that_cannot_be_imported(imports: dict[str, Exception]) -> None:

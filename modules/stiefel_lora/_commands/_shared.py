@@ -179,6 +179,7 @@ def write_config(path: Path, data: Mapping[str, Any]) -> None:
     from .._exceptions import OutputError
 
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    file = None
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
@@ -187,4 +188,7 @@ def write_config(path: Path, data: Mapping[str, Any]) -> None:
             f"{path} exists. Choose another file with --output."
         ) from None
     except OSError as error:
+        # On a full disk, a part of the file would remain, and be in the way later.
+        if file is not None:
+            path.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from .._wording import quoted
 from ..families.catalogue import family_names, listed
 from ._shared import BAD_INPUT, needed, unset, user_errors, write_config
 
@@ -64,7 +65,7 @@ def import_config(
             typer.echo(line)
         path = output or Path(f"{name}_imported.json")
         write_config(path, found.data)
-        typer.echo(f'Wrote {path}. Check it with: stiefel-lora validate "{path}"')
+        typer.echo(f"Wrote {path}. Check it with: stiefel-lora validate {quoted(path)}")
     if strict and found.report.differences:
         raise typer.Exit(BAD_INPUT)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._wording import quoted
 from ..families.catalogue import DEFAULT, family_names, listed
 from ._shared import unset, user_errors, write_config
 
@@ -52,17 +54,18 @@ def new(
 
         chosen = _kind(kind)
         folder = images or Path(_ask("--images", "Folder with the images"))
-        memory = vram or _memory()
+        memory = _memory() if vram is None else vram
         found = propose(
             chosen, folder, vram=memory, family=family, trigger_word=trigger
         )
-        path = output or Path(f"{folder.expanduser().resolve().name}.json")
-        _write(path, found)
         for key, reason in found.reasons.items():
             typer.echo(f"{key} = {reason}.")
+        # Afterwards: without a terminal that takes the reasons, nothing is written.
+        path = output or Path(f"{found.name}.json")
+        _write(path, found)
         typer.echo(
-            f'Wrote {path}. Check it with: stiefel-lora validate "{path}"\n'
-            f'Train with: stiefel-lora train "{path}"'
+            f"Wrote {path}. Check it with: stiefel-lora validate {quoted(path)}\n"
+            f"Train with: stiefel-lora train {quoted(path)}"
         )
 
 
@@ -70,25 +73,32 @@ def _kind(given: str | None) -> Kind:
     from .._exceptions import ConfigError
     from ..jobs.new_config import KINDS
 
-    text = given or _ask("--kind", f"What to learn ({', '.join(KINDS)})")
-    for kind in KINDS:
-        if text.strip().lower() == kind:
-            return kind
+    text = given
+    while True:
+        text = text or _ask("--kind", f"What to learn ({', '.join(KINDS)})")
+        for kind in KINDS:
+            if text.strip().lower() == kind:
+                return kind
+        if given:
+            break
+        typer.echo(f"Enter one of {', '.join(KINDS)}.")
+        text = None
     raise ConfigError(f"--kind must be one of {', '.join(KINDS)}, but got {text!r}.")
 
 
 def _memory() -> int:
     from .._diagnosis import gpu_gigabytes
-    from .._exceptions import ConfigError
 
     found = gpu_gigabytes()
     if found:
         typer.echo(f"GPU memory: {found} GB.")
         return found
-    text = _ask("--vram", "GPU memory in GB (no NVIDIA GPU was found)")
-    if not text.strip().isdecimal():
-        raise ConfigError(f"--vram must be a number of GB, but got {text!r}.")
-    return int(text)
+    while True:
+        text = _ask("--vram", "GPU memory in GB (no NVIDIA GPU was found)")
+        number = re.fullmatch(r"(?ai)\s*(\d{1,4})\s*(GB)?\s*", text)
+        if number:
+            return int(number[1])
+        typer.echo("Enter a number of GB, such as 12.")
 
 
 def _ask(option: str, question: str) -> str:
@@ -99,7 +109,7 @@ def _ask(option: str, question: str) -> str:
     """
     from .._exceptions import ConfigError
 
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(
             f"{option} is not given, and there is no terminal to ask. Add {option}."
         )
@@ -108,7 +118,10 @@ def _ask(option: str, question: str) -> str:
 
 def _write(path: Path, found: Proposal) -> None:
     from ..config import parse_config
+    from ..config.path_text import safe_name
 
     # A mistake would otherwise only be found when training is started.
+    if safe_name(path.stem) != path.stem:
+        found.data["run_name"] = found.name
     parse_config(found.data, folder=path.parent)
     write_config(path, found.data)

@@ -10,6 +10,8 @@ import mimetypes
 import os
 from pathlib import Path
 
+from .._wording import quoted
+
 __all__ = ["other_kind"]
 
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
@@ -58,7 +60,8 @@ def other_kind(path: Path, *, wanted: str = _CONFIG) -> str | None:
     elif kind in _OF_OTHERS and wanted == _CONFIG:
         found = "not a JSON file"
         advice = (
-            f'Convert the config of another trainer with: stiefel-lora import "{path}"'
+            "Convert the config of another trainer with: stiefel-lora import "
+            f"{quoted(path)}"
         )
     if not found:
         return None

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
-__all__ = ["expanded", "is_hub_name", "looks_like_path", "path_problem"]
+__all__ = [
+    "FORBIDDEN",
+    "RESERVED",
+    "expanded",
+    "is_hub_name",
+    "looks_like_path",
+    "path_problem",
+    "safe_name",
+]
 
+# Names that Windows reserves for devices, with any extension.
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+# Leaves room for suffixes.
+_SAFE_BYTES = 80
 MODEL_FILES = (".safetensors", ".sft", ".ckpt")
 
 # Names: Linux counts bytes, Windows and macOS count characters. Whole paths: Linux's
@@ -35,6 +49,17 @@ def path_problem(text: str) -> str | None:
     if len(encoded) > _LONGEST_PATH:
         return f"must have at most {_LONGEST_PATH} bytes"
     return None
+
+
+def safe_name(text: str) -> str:
+    r"""Turn a text into the name of a file or folder that all systems allow.
+
+    >>> safe_name("my cat"), safe_name('a"b:c.'), safe_name("con")
+    ('my cat', 'a_b_c', '_con')
+    """
+    name = FORBIDDEN.sub("_", text.encode("utf-8", "replace").decode())
+    name = name.encode()[:_SAFE_BYTES].decode(errors="ignore").strip(" .")
+    return f"_{name}" if RESERVED.match(name) else name or "lora"
 
 
 def expanded(path: str | Path) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from ..families.catalogue import listed, records
 from ..methods import PackagedMethod, decay_excess
 from .interval import is_in
 from .parts import listed_twice
-from .path_text import path_problem
+from .path_text import FORBIDDEN, RESERVED, path_problem
 from .resolved import Settings
 from .rules_family import FAMILY_RULES
 from .rules_lora import LORA_RULES
@@ -19,9 +18,6 @@ from .violation import Violation
 
 __all__ = ["violations_of"]
 
-# Names that Windows reserves for devices, with any extension.
-RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
-FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 # A second run of the same name is called NAME-2, the tenth NAME-10.
 _ROOM = 10
 

@@ -268,6 +268,9 @@ def _metadata_entry(line: str) -> tuple[str, str] | None:
 
 def _read(path: Path, what: str) -> str:
     try:
+        # A pipe or device would block forever, or never end.
+        if path.exists() and not path.is_file():
+            raise DataError(f"The {what} {path} is not a regular file. Remove it.")
         return read_text(path)
     except FileNotFoundError:
         raise

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from .._exceptions import ConfigError
 from .._wording import counted
 from ..config import Concept, TrainConfig, load_config
+from ..config.path_text import path_problem, safe_name
 from ..config.presets import Preset, list_presets
 from ..config.trigger import with_trigger
 from ..data.folder import scan_concepts
@@ -51,6 +52,9 @@ class Proposal:
     reasons: dict[str, str]
     """Key -> one line: its value and why."""
 
+    name: str
+    """Name for the file and the run, from the name of the folder."""
+
 
 def propose(
     kind: Kind,
@@ -76,7 +80,7 @@ def propose(
     """
     preset = _preset_for(family, vram)
     base = load_config(preset.path)
-    folder = folder.expanduser().resolve()
+    folder = _resolved(folder)
     scan = scan_concepts([Concept(path=folder)])
     images = len(scan.images)
     steps, about_steps = _steps(kind, images, base)
@@ -103,17 +107,46 @@ def propose(
         "sample_every": every,
         "checkpoint_every": every,
     }
-    reasons = {
-        "extends": f"{preset.name}: the largest preset for {vram} GB; its base "
-        f"model is {base.base_model_name}",
+    reasons = _reasons(kind, preset, base, data) | {
         "steps": about_steps,
-        "lora_rank": f"{rank}: "
-        + (
-            "a style changes more than a subject"
-            if kind == "style"
-            else "enough for one subject, and a small file"
-        )
-        + ", common practice",
+        "trigger_word": about_word,
+    }
+    order = ("extends", "steps")
+    reasons = {key: reasons[key] for key in (*order, *reasons) if key in reasons}
+    return Proposal(data, reasons, safe_name(folder.name))
+
+
+def _resolved(folder: Path) -> Path:
+    problem = path_problem(str(folder))
+    if problem:
+        raise ConfigError(f"images: {problem}, but got {str(folder)!a}.")
+    try:
+        return folder.expanduser().resolve()
+    # A home folder of an unknown user, or links in a circle before Python 3.13.
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"images: {folder} cannot be opened ({error}). Give another folder."
+        ) from None
+
+
+def _reasons(
+    kind: Kind, preset: Preset, base: TrainConfig, data: dict[str, Any]
+) -> dict[str, str]:
+    """Return the reasons for all values but steps and trigger word."""
+    rank, rate, every = (
+        data[key] for key in ("lora_rank", "learning_rate", "sample_every")
+    )
+    if rank < _RANK[kind]:
+        about_rank = "that of the preset, for the memory"
+    elif kind == "style":
+        about_rank = "a style changes more than a subject, common practice"
+    else:
+        about_rank = "enough for one subject, and a small file, common practice"
+    learned = "a style" if kind == "style" else "new concepts"
+    return {
+        "extends": f"{preset.name}: the largest preset for this memory; its base "
+        f"model is {base.base_model_name}",
+        "lora_rank": f"{rank}: {about_rank}",
         "layer_filter_preset": f"{base.layer_filter_preset}: attention and "
         "feed-forward layers, the usual choice of other trainers",
         "resolution": f"{base.resolution}: that of the base model, or less where the "
@@ -122,19 +155,17 @@ def propose(
         "(docs/evidence.md)",
         "learning_rate": f"{rate:g}: "
         + (
-            f"the best for {'a style' if kind == 'style' else 'new concepts'} on small "
-            f"models (docs/evidence.md); halve it if samples are broken"
-            if steps <= _FEW
+            f"the best for {learned} on small models (docs/evidence.md); halve it if "
+            "samples are broken"
+            if data["steps"] <= _FEW
             else f"as in the preset, for more than {_FEW} steps"
         ),
         "learning_rate_warmup_steps": f"{_WARMUP} of the steps, common practice",
-        "trigger_word": about_word,
         "validation_split": "0.1: a tenth of the images shows when the LoRA overfits"
-        if split
+        if "validation_split" in data
         else f"0: fewer than {_ENOUGH} images, so all are needed for training",
         "sample_every": f"{every}: {_ROUNDS} rounds of samples and checkpoints",
     }
-    return Proposal(data, reasons)
 
 
 def _preset_for(family: str, vram: int) -> Preset:

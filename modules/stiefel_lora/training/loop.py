@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._locks import Lock
+from .._wording import quoted
 from ..metrics.tags import AVERAGE_LOSS, LOSS_LABEL, LOSS_WINDOW, measured_at
 from ..optim.foreign import rate_estimates
 from ..runs.commands import Command, take_commands
@@ -188,8 +189,8 @@ class Loop:
             return ProcessLost(f"{text}. No checkpoint has been saved.")
         return ProcessLost(
             f"{text}. The last checkpoint is {keeper.latest}. Resume with any number "
-            f'of processes: stiefel-lora train "{self._folder.config_file}" --resume '
-            f'"{self._folder.root}"',
+            f"of processes: stiefel-lora train {quoted(self._folder.config_file)} "
+            f"--resume {quoted(self._folder.root)}",
             saved=keeper.writes,
         )
 

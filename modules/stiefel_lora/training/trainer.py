@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .._exceptions import InputError, TrainingError
 from .._text import read_text
+from .._wording import quoted
 from ..config.dump import dump_full
 from ..files.atomic import atomic_write
 from ..files.weights import LoraWeights
@@ -398,7 +399,7 @@ class Run:
             root = self.folder.root
             say(
                 f"Stopped and saved at step {result.step} of {self.config.steps}. "
-                f'Resume with: stiefel-lora train "{self.folder.config_file}" '
+                f"Resume with: stiefel-lora train {quoted(self.folder.config_file)} "
                 f'--resume "{root}"'
             )
         for path in result.lora_files:

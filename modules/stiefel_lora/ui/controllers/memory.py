@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._exceptions import OutputError
+from ..._text import is_text
 from ...files.atomic import atomic_write
 
 __all__ = ["Memory", "home"]
@@ -48,12 +49,12 @@ class Memory:
         """
         try:
             found = json.loads((home() / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return cls()
         fresh = cls()
         for field in dataclasses.fields(cls):
             value = found.get(field.name) if isinstance(found, dict) else None
-            if type(value) is type(getattr(fresh, field.name)):
+            if _is_like(value, getattr(fresh, field.name)):
                 setattr(fresh, field.name, value)
         return fresh
 
@@ -61,7 +62,19 @@ class Memory:
         """Save the state. Errors such as a full disk are ignored."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
         with (
-            contextlib.suppress(OutputError),
+            # Settings that were pasted can contain what UTF-8 cannot encode.
+            contextlib.suppress(OutputError, UnicodeError),
             atomic_write(home() / name) as part,
         ):
             part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Return whether a loaded value has the type of the default, in lists as well."""
+    if type(value) is not type(default):
+        return False
+    if isinstance(value, str):
+        return is_text(value)
+    if isinstance(value, list) and isinstance(default, list):
+        return len(value) == len(default) and all(map(_is_like, value, default))
+    return True
