@@ -312,7 +312,7 @@ def texts(folder):
     return [path.read_text().strip() for path in sorted(folder.glob("*.txt"))]
 
 
-def test_many_captions_are_edited_and_undone(open_data, tmp_path):
+def test_many_captions_are_edited_and_undone(open_data, tmp_path, qtbot):
     folder = make_images(tmp_path / "p", count=3)
     window = open_data(folder)
     data = window.data
@@ -325,6 +325,8 @@ def test_many_captions_are_edited_and_undone(open_data, tmp_path):
     assert dialog.table.item(0, 2).text() == "ohwx, thing 1"
     data.tools.write(dialog.changes, dialog.title)
     assert texts(folder) == ["typed, ohwx", "ohwx, thing 1", "ohwx, thing 2"]
+    assert data.message.text() == "2 captions were changed. Undo edit restores them."
+    qtbot.waitUntil(data.tools.edit.isEnabled)
     assert data.message.text() == "2 captions were changed. Undo edit restores them."
     data.list.setCurrentIndex(data.model.index(1))
     assert data.caption.toPlainText() == "ohwx, thing 1"
@@ -515,6 +517,7 @@ def test_captions_are_written_by_a_model_and_undone(open_data, qtbot, tmp_path):
     assert (folder / "00.txt").read_text() == "thing 0"
     assert (folder / "01.txt").read_text() == "red thing\n"
     # The tab shows the new caption without a notice of the system.
+    qtbot.waitUntil(lambda: data.tools.edit.isEnabled())
     assert data._shelf.captions[folder / "01.png"] == "red thing"
     assert data.message.text().startswith("1 caption was written. Undo edit")
     dialog.overwrite.setChecked(True)

@@ -118,6 +118,7 @@ class DataTab(QSplitter):
         self._watcher.changed.connect(self._refresh)
         self._reader = Background(self)
         self._reader.done.connect(self._refreshed)
+        self._readings, self._message = 0, ""
         self._survey_timer = QTimer(self, singleShot=True, interval=_SURVEY_MS)
         self._survey_timer.timeout.connect(self._survey)
         self._arrange(settings)
@@ -211,11 +212,12 @@ class DataTab(QSplitter):
     def _read(self, concept: Concept) -> None:
         """Read a folder in a thread, since thousands of files take seconds."""
         concepts = [*self._concepts]
+        self._readings += 1
 
         def read() -> tuple[Shelf, list[Path]]:
             return open_shelf(concept), places_of(concepts)
 
-        self._reader.start_instead(concept, read)
+        self._reader.start_instead((concept, self._readings), read)
 
     def _enable(self, on: bool) -> None:
         place = self.folders.currentIndex()
@@ -254,8 +256,11 @@ class DataTab(QSplitter):
             self._read(concept)
         self._survey_timer.start()
 
-    def _refreshed(self, concept: Concept, found: tuple[Shelf, list[Path]]) -> None:
-        if concept != self._concept():
+    def _refreshed(
+        self, key: tuple[Concept, int], found: tuple[Shelf, list[Path]]
+    ) -> None:
+        # One that began before the last edit would show captions that were replaced.
+        if key != (self._concept(), self._readings):
             return
         shelf, places = found
         before, self._shelf = self._shelf, shelf
@@ -274,6 +279,9 @@ class DataTab(QSplitter):
             self._show_training()
         self._watch(places)
         self._seek()
+        if self._message:
+            self.say(self._message)
+            self._message = ""
 
     def _survey(self) -> None:
         if self._config is not None:
@@ -382,6 +390,8 @@ class DataTab(QSplitter):
         self.tools.allow(False)
         self.tags.setEnabled(False)
         self._refresh()
+        # Now, and again after the count of images that replaces it.
+        self._message = text
         self.say(text)
 
     def _show_tag(self, tag: str) -> None:
