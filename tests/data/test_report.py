@@ -86,6 +86,14 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_among_images_are_reported(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    messages = report_on(parse_config(settings(tmp_path))).messages()
+    assert f"{tmp_path}: 1 pipe or device is skipped: b.png." in messages
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_caption_that_is_a_pipe_is_reported_and_not_read(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "a.txt")

@@ -52,6 +52,9 @@ def test_the_setting_is_one_text() -> None:
         ("", "must not be empty"),
         ("  ", "must not be empty"),
         ("a [trigger]", "must not contain [trigger], which stands for the word itself"),
+        ("a\nb", "must not contain line breaks, tabs or control characters"),
+        ("a\0", "must not contain line breaks, tabs or control characters"),
+        ("a\u202eb", "must not contain line breaks, tabs or control characters"),
         (3, "must be a string in double quotes, but got 3"),
     ):
         with pytest.raises(ConfigError) as error:

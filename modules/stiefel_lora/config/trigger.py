@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 
 __all__ = ["PLACEHOLDER", "TriggerWord", "has_trigger", "with_trigger"]
 
+# Part of words in Persian and Indic scripts, and of emoji.
+_JOINERS = {0x200C: None, 0x200D: None}
 PLACEHOLDER = "[trigger]"
 """Text that is replaced by the trigger word, as in ai-toolkit."""
 
@@ -55,6 +57,9 @@ def _without_gaps(text: str, delimiter: str) -> str:
 def _usable(word: str) -> str:
     if PLACEHOLDER in word:
         problem = f"must not contain {PLACEHOLDER}, which stands for the word itself"
+        raise PydanticCustomError("trigger", "{problem}", {"problem": problem})
+    if not word.translate(_JOINERS).isprintable():
+        problem = "must not contain line breaks, tabs or control characters"
         raise PydanticCustomError("trigger", "{problem}", {"problem": problem})
     return word
 

@@ -147,6 +147,7 @@ def _add_files(files: _Files, concept: Concept, found: _Found) -> int:
     found.remarks += [
         *_passed_over(files.passed_over, concept.path),
         *_unread(files.unread, concept.path),
+        *_special(files.special, concept.path),
         *link_remarks(files.links, concept.path),
         *messages,
     ]
@@ -208,6 +209,9 @@ class _Files:
     links: Links
     """Symbolic links that are not followed."""
 
+    special: list[Path]
+    """Pipes, sockets and devices with names of images."""
+
     seen: list[Path]
     """All files and folders, except for hidden and system ones."""
 
@@ -221,6 +225,7 @@ def _files_in(folder: Path, deep: bool) -> _Files:
         passed_over=[r for path, r in names if r and _is_image(path)],
         unread=[path for path in seen if _is_unread(path)],
         links=find_links(seen, deep=deep),
+        special=[path for path in seen if is_image_name(path) and _is_special(path)],
         seen=seen,
     )
     if found.images:
@@ -293,6 +298,18 @@ def _remedy(paths: Sequence[Path]) -> str:
     found = f"Convert them to one of {', '.join(sorted(IMAGE_SUFFIXES))}"
     package = missing_package(suffixes)
     return f"{found}. {package}" if package else found
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _special(paths: Sequence[Path], folder: Path) -> Iterator[str]:
+    if paths:
+        count = counted(
+            len(paths), "pipe or device is skipped", "pipes or devices are skipped"
+        )
+        yield f"{folder}: {count}: {', '.join(path.name for path in paths[:_SHOWN])}."
 
 
 def _unread(paths: Sequence[Path], folder: Path) -> Iterator[str]:
