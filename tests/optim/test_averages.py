@@ -27,8 +27,9 @@ from stiefel_lora.training.ema import MovingAverage, decay_at
 
 BEFORE, STEPS, SEEDS, DECAY = 20, 40, 2, 0.9
 FURTHER = 4.0
-# At the rate of the other tests its factors move more than twice as far as AdamW's.
-SLOWER = {"lora_tsd": 0.4}
+# At the rate of the other tests their factors move more than twice as far as AdamW's
+# (PoLoRA's just so: by 2.00 or 2.01, depending on the processor).
+SLOWER = {"lora_tsd": 0.4, "polora": 0.8}
 F64 = torch.float64
 
 

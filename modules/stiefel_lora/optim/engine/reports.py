@@ -94,11 +94,16 @@ def log_joint(
             continue
         choices = rule.choices(up)
         values = [{"lr": group["lr"], **rule.numbers(group)} for group in (up, down)]
+        differing: set[str] = set()
         for name in rule.joint_numbers(choices):
             one, other = (value[name] for value in values)
             # A rate on an accelerator is not read, which would synchronize.
             known = not (isinstance(one, Tensor) or isinstance(other, Tensor))
-            counts[name] += known and one != other
+            # One message for an option whose numbers are apart for B and A.
+            option = name.removesuffix("_up").removesuffix("_down")
+            if known and one != other:
+                differing.add(option)
+        counts.update(differing)
         if counts["lr"] and rule.solver(choices) is not None:
             mean.add("lr")
     for name, count in counts.items():
