@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ...config import Concept, TrainConfig
 from ...config.caption_extension import TEXT
 from ...data.caption_edits import Edit, appended, prepended, replaced, trigger_added
 from ...data.caption_files import Change, changes_by
+from .image_captions import Shelf
 
 __all__ = [
     "EDIT_KINDS",
@@ -52,6 +54,50 @@ class EditableCaptions:
 
     extension: str = TEXT
     """Extension of caption files."""
+
+    @classmethod
+    def of(
+        cls,
+        shelf: Shelf,
+        concept: Concept,
+        config: TrainConfig | None,
+        shown: Iterable[Path],
+        selected: Sequence[Path] = (),
+    ) -> EditableCaptions:
+        """Return the captions of a folder, without those that cannot be read.
+
+        Args:
+            shelf: the folder as it was read.
+            concept: settings of the folder.
+            config: configuration with the trigger word, if it is valid.
+            shown: images that pass the filter.
+            selected: images that are selected.
+        """
+        # A caption that cannot be read must not be replaced.
+        captions = {
+            path: text
+            for path, text in shelf.captions.items()
+            if path not in shelf.unreadable
+        }
+
+        def of_images(paths: Iterable[Path]) -> dict[Path, str]:
+            return {path: captions[path] for path in paths if path in captions}
+
+        scopes = {f"All images of the folder ({len(captions)})": captions}
+        listed = of_images(shown)
+        if len(listed) < len(captions):
+            scopes[f"Images shown ({len(listed)})"] = listed
+        if len(selected) > 1:
+            chosen = of_images(selected)
+            scopes[f"Selected images ({len(chosen)})"] = chosen
+        return cls(
+            scopes,
+            (config.trigger_word if config else None) or "",
+            concept.tag_delimiter,
+            concept.path,
+            concept.include_subdirectories or concept.subfolder_repeats,
+            concept.caption_extension,
+        )
 
     @property
     def all(self) -> Mapping[Path, str]:

@@ -358,31 +358,12 @@ class DataTab(QSplitter):
     def _editable(self) -> EditableCaptions:
         """Return the captions for an edit, with the text that is being typed."""
         self.editor.save_anyway()
-        shelf, concept, config = self._shelf, self._concept(), self._config
-        # A caption that cannot be read must not be replaced.
-        captions = {
-            path: text
-            for path, text in shelf.captions.items()
-            if path not in shelf.unreadable
-        }
-        scopes = {f"All images of the folder ({len(captions)})": captions}
-        shown = {path: captions[path] for path in self.model.paths if path in captions}
-        if len(shown) < len(captions):
-            scopes[f"Images shown ({len(shown)})"] = shown
-        rows = [index.row() for index in self.list.selectedIndexes()]
-        paths = [self.model.paths[row] for row in sorted(rows)]
-        if len(paths) > 1:
-            chosen = {path: captions[path] for path in paths if path in captions}
-            scopes[f"Selected images ({len(chosen)})"] = chosen
+        concept = self._concept()
         assert concept is not None
-        return EditableCaptions(
-            scopes,
-            (config.trigger_word if config else None) or "",
-            concept.tag_delimiter,
-            concept.path,
-            concept.include_subdirectories or concept.subfolder_repeats,
-            concept.caption_extension,
-        )
+        paths = self.model.paths
+        rows = sorted(index.row() for index in self.list.selectedIndexes())
+        selected = [paths[row] for row in rows]
+        return EditableCaptions.of(self._shelf, concept, self._config, paths, selected)
 
     def _edited(self, text: str) -> None:
         """Show captions that were edited together."""

@@ -287,27 +287,10 @@ class DataPage:
         self.undo.props["title"] = f"Undo: {title}" if title else "No edit to undo."
 
     def _editable(self) -> EditableCaptions | None:
-        concept, shelf, config = self._concept(), self._shelf, self._config
+        concept = self._concept()
         if concept is None:
             return None
-        # A caption that cannot be read must not be replaced.
-        captions = {
-            path: text
-            for path, text in shelf.captions.items()
-            if path not in shelf.unreadable
-        }
-        scopes = {f"All images of the folder ({len(captions)})": captions}
-        shown = {path: captions[path] for path in self._shown if path in captions}
-        if len(shown) < len(captions):
-            scopes[f"Images shown ({len(shown)})"] = shown
-        return EditableCaptions(
-            scopes,
-            (config.trigger_word if config else None) or "",
-            concept.tag_delimiter,
-            concept.path,
-            concept.include_subdirectories or concept.subfolder_repeats,
-            concept.caption_extension,
-        )
+        return EditableCaptions.of(self._shelf, concept, self._config, self._shown)
 
     def _open_edit(self) -> None:
         captions = self._editable()
