@@ -11,10 +11,26 @@ __all__ = ["BrowserPage"]
 # Machines differ, and some are busy.
 PATIENCE_SECONDS = 120.0
 
+# Not offsetParent, which is null for elements at a fixed position: dialogs.
 _FIND = """
 const [selector, text] = arguments;
 return [...document.querySelectorAll(selector)].find(
-  found => found.offsetParent && found.textContent.trim().includes(text)) || null;
+  found => found.getClientRects().length
+    && found.textContent.trim().includes(text)) || null;
+"""
+
+# Whether an element is where it was two frames before. The button of the mouse goes down
+# and up at one place, which is no click if the element moves in between, as dialogs do
+# while they open.
+_RESTS = """
+const [found, done] = arguments;
+const place = () => {
+  const {x, y, width, height} = found.getBoundingClientRect();
+  return [x, y, width, height].join();
+};
+const before = place();
+requestAnimationFrame(() => requestAnimationFrame(
+  () => done(found.isConnected && place() === before)));
 """
 
 
@@ -61,11 +77,13 @@ class BrowserPage:
         return self.browser.execute_script(_FIND, selector, text)
 
     def click(self, selector: str, text: str = "") -> None:
-        """Click an element once it is visible and enabled."""
+        """Click an element once it is visible, enabled and not moving."""
 
         def click() -> bool:
             found = self.find(selector, text)
             if found is None or not found.is_enabled():
+                return False
+            if not self.browser.execute_async_script(_RESTS, found):
                 return False
             found.click()
             return True
