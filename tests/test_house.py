@@ -170,6 +170,15 @@ def test_tracked_text_names_no_host_of_a_registry_and_no_machine_path() -> None:
     assert not found
 
 
+def test_no_link_is_tracked() -> None:
+    """Windows checks them out as text, and they point to a path of one machine."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage"], capture_output=True, check=True, cwd=ROOT
+    )
+    links = [line for line in listed.stdout.splitlines() if line.startswith(b"120000")]
+    assert not links
+
+
 def _tracked_text_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-z"], capture_output=True, check=True, cwd=ROOT

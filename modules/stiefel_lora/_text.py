@@ -17,6 +17,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16", "utf-16-be"),
 )
 
+_NUL = "null character"
+
 
 def read_text(path: Path) -> str:
     r"""Read a text file. Line endings are converted to ``\n``.
@@ -35,8 +37,8 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         # Nearly always UTF-16 without its mark, whose Latin letters are valid UTF-8
         # with a NUL after each.
-        place = data.index(b"\0")
-        raise UnicodeDecodeError(name, data, place, place + 1, "NUL character")
+        place = data.index(b"\0", len(mark))
+        raise UnicodeDecodeError(name, data, place, place + 1, _NUL)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -58,6 +60,12 @@ def is_text(value: str) -> bool:
 
 def not_text(error: UnicodeDecodeError, what: str = "UTF-8") -> str:
     """Return a description of invalid text, such as ``not UTF-8 (byte 3)``."""
+    if error.reason == _NUL:
+        # Valid in UTF-8, so that another description would be wrong.
+        return (
+            f"not plain text (null character at byte {error.start}, as in UTF-16 "
+            "without a byte order mark)"
+        )
     if error.encoding == "UTF-8":
         return f"not {what} (byte {error.start})"
     return f"damaged {error.encoding} (byte {error.start}) and not {what}"

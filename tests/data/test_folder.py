@@ -94,7 +94,11 @@ def test_an_empty_caption_of_notepad_is_an_empty_caption(tmp_path: Path) -> None
     [
         (b"\xff\xfea\0b", "damaged UTF-16 (byte 4) and not UTF-8"),
         (b"\xff\xfe\0\xd8a\0", "damaged UTF-16 (byte 2) and not UTF-8"),
-        ("a cat".encode("utf-16-le"), "not UTF-8 (byte 1)"),
+        (
+            "a cat".encode("utf-16-le"),
+            "not plain text (null character at byte 1, as in UTF-16 without a byte "
+            "order mark)",
+        ),
         (b"\xef\xbb\xbfcaf\xe9", "not UTF-8 (byte 6)"),
     ],
     ids=["cut off", "half a pair", "utf-16 without its mark", "latin with a mark"],

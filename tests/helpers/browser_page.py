@@ -19,7 +19,7 @@ return [...document.querySelectorAll(selector)].find(
     && found.textContent.trim().includes(text)) || null;
 """
 
-# Whether an element is where it was two frames before. The button of the mouse goes down
+# Whether an element is where it was two frames before. The mouse button goes down
 # and up at one place, which is no click if the element moves in between, as dialogs do
 # while they open.
 _RESTS = """

@@ -9,11 +9,12 @@ from helpers.fixtures import StopAfter
 from helpers.runs import assert_same_factors, tiny_config
 from stiefel_lora import CheckpointError, OutputError
 from stiefel_lora.metrics.tags import AVERAGE_LOSS
-from stiefel_lora.training import read_events
+from stiefel_lora.training import read_events, trainer
 from stiefel_lora.training.checkpointing.checkpoint import (
     list_checkpoints,
     load_checkpoint,
 )
+from stiefel_lora.training.loop import Loop
 from stiefel_lora.training.trainer import train
 
 
@@ -51,6 +52,44 @@ def test_stopped_run_saves_explains_how_to_resume_and_ends_the_same(
 def _averages(run_dir: Path) -> list[float]:
     events = read_events(run_dir / "events.jsonl")
     return [e["values"][AVERAGE_LOSS] for e in events if e["type"] == "train"]
+
+
+def test_a_second_signal_aborts_and_names_the_latest_checkpoint(
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def press_twice(loop: Loop, *_: float) -> None:
+        if loop.step == 2:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    config = tiny_config(tiny_sdxl, tmp_path, checkpoint_every=1)
+    monkeypatch.setattr(Loop, "_log_step", press_twice)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    saved = tmp_path / "runs" / "tiny" / "checkpoints" / "step-1"
+    assert f"Aborted. Latest checkpoint: {saved}." in capsys.readouterr().err
+    monkeypatch.undo()
+    assert train(config, resume="last").step == config.steps
+
+
+def test_ctrl_c_while_the_model_is_loaded_leaves_no_folder(
+    tiny_sdxl: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = tiny_config(tiny_sdxl, tmp_path)
+    monkeypatch.setattr(trainer, "build_state", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    assert "Stopped before the first step" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "tiny").exists()
 
 
 def test_save_order_writes_checkpoint_and_lora_and_continues(

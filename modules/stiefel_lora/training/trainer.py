@@ -112,12 +112,14 @@ class _Start:
             run = self._run(folder, None, given)
             try:
                 run.prepare()
-            except (InputError, TrainingError):
+            except (InputError, TrainingError, KeyboardInterrupt) as error:
                 # Nothing was trained: no empty folder must stay behind and take the
                 # name.
                 run.close()
                 if processes.is_main:
                     shutil.rmtree(folder.root, ignore_errors=True)
+                if isinstance(error, KeyboardInterrupt):
+                    say("Stopped before the first step. The run folder was removed.")
                 raise
             return run.execute(self.started, self.clock)
 
@@ -307,6 +309,11 @@ class Run:
         except Exception as error:
             kind = type(error).__name__
             self.sink.event("error", loop.step, {"message": str(error), "kind": kind})
+            raise
+        except KeyboardInterrupt:
+            # The second Ctrl-C, which does not wait for a checkpoint.
+            saved = keeper.last_good()
+            say(f"Aborted. Latest checkpoint: {saved or 'none'}.")
             raise
         finally:
             self.close()
