@@ -49,6 +49,8 @@ def test_half_a_line_waits_for_its_other_half(run, record):
 def test_junk_in_the_file_is_passed_over(run, record):
     with record.folder.events_file.open("a", encoding="utf-8") as file:
         file.write('not json\n[1]\n{"type": "train"}\n{"values": {}, "step": "x"}\n')
+        file.write('{"type": "train", "step": 9, "values": {"loss/train": 1}}\n')
+        file.write('{"type": "sample", "step": 9, "values": {"files": 1}}\n')
     run.train(1)
     record.look()
     assert record.step == 1
@@ -122,7 +124,7 @@ def test_time_left_is_that_of_the_latest_steps(run, record, monkeypatch):
 
 
 def test_a_long_file_is_read_in_parts(run, record, monkeypatch):
-    monkeypatch.setattr("stiefel_lora.ui.controllers.run_record._MOST_BYTES", 2000)
+    monkeypatch.setattr("stiefel_lora.ui.controllers.new_events._BYTES", 2000)
     run.start()
     for step in range(1, 101):
         run.train(step)
@@ -132,6 +134,24 @@ def test_a_long_file_is_read_in_parts(run, record, monkeypatch):
     assert looks > 3
     assert record.step == 100
     assert not record.behind
+
+
+def test_a_line_longer_than_a_part_is_read(run, record):
+    run.start()
+    run.ranks(1)
+    run.train(2)
+    while record.take(record.reading(100)()):
+        pass
+    assert (record.step, record.ranks.steps) == (2, [1])
+
+
+def test_events_that_were_read_twice_are_taken_once(run, record):
+    run.start()
+    run.train(1, loss=1.0)
+    first, second = record.reading()(), record.reading()()
+    assert record.take(first)
+    assert not record.take(second)
+    assert len(record.series["loss/train"]) == 1
 
 
 def test_the_status_names_the_step_of_an_earlier_measurement(run, record):

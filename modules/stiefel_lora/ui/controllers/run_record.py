@@ -5,21 +5,23 @@ Only new lines of ``events.jsonl`` are read in an update.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ...runs.pace import Pace
 from ...runs.run_folder import RunFolder
+from .new_events import NewEvents, read_events
 from .rank_table import RankTable
 from .series import Series
 
 __all__ = ["RunRecord", "SampleRound"]
 
 _ENDS = {"end": "done", "stop": "stopped", "error": "failed"}
-# Maximum bytes per update, so that a long run does not block the GUI.
-_MOST_BYTES = 2 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +67,27 @@ class RunRecord:
 
     def look(self) -> bool:
         """Read new events. Return whether there are any."""
-        found = False
-        for line in self._new_lines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get("values"), dict):
+        return self.take(self.reading()())
+
+    def reading(self, size: int | None = None) -> Callable[[], NewEvents]:
+        """Return a function that reads what is new. It can be called in a thread.
+
+        Args:
+            size: number of bytes to read at a time.
+        """
+        path = self.folder.events_file
+        return functools.partial(read_events, path, self._position, size)
+
+    def take(self, new: NewEvents) -> bool:
+        """Take over events that were read. Return whether there are any."""
+        if new.start != self._position:
+            return False
+        self._position, self.behind = new.end, new.behind
+        for event in new.events:
+            # One damaged line must not hide the rest of a run.
+            with contextlib.suppress(KeyError, TypeError, ValueError):
                 self._take(event)
-                found = True
-        return found
+        return bool(new.events)
 
     @property
     def seconds_left(self) -> float | None:
@@ -89,18 +102,6 @@ class RunRecord:
         return found.last if found else None
 
     # Reading -------------------------------------------------------------------------
-
-    def _new_lines(self) -> list[bytes]:
-        try:
-            with self.folder.events_file.open("rb") as file:
-                file.seek(self._position)
-                data = file.read(_MOST_BYTES)
-        except OSError:
-            return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self.behind = len(data) == _MOST_BYTES and bool(whole)
-        self._position += len(whole)
-        return whole.splitlines()
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, step, values = event.get("type"), event.get("step"), event["values"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,11 @@ __all__ = ["RunBook"]
 
 # Seconds for which a record is read on after it was last asked for.
 _WATCHED_SECONDS = 30.0
+# Seconds between two readings of a run of which everything was read.
+_READ_SECONDS = 0.5
+# Bytes of a run that are read at a time. Its values are added in a few milliseconds, in
+# which nothing else is served.
+_READ_BYTES = 1 << 18
 # Seconds for which the list of folders is kept.
 _LIST_SECONDS = 2.0
 
@@ -34,6 +40,7 @@ class RunBook:
         self._records: dict[Path, RunRecord] = {}
         self._revisions: dict[Path, int] = {}
         self._asked: dict[Path, float] = {}
+        self._readers: dict[Path, asyncio.Task[None]] = {}
         self._listed: tuple[float, list[Path]] = (float("-inf"), [])
 
     def folders(self) -> list[Path]:
@@ -59,9 +66,10 @@ class RunBook:
         return None
 
     def record(self, run_dir: Path) -> RunRecord:
-        """Return the record of a run, which the server reads on while it is asked for.
+        """Return the record of a run, which is read on while it is asked for.
 
-        Do not call its method ``look``.
+        A new record is empty until its first events were read. Called in the event
+        loop. Do not call the method ``look`` of the record.
         """
         self._asked[run_dir] = time.monotonic()
         if run_dir not in self._records:
@@ -69,26 +77,34 @@ class RunBook:
             job = self.trainings.job_of(run_dir)
             if job is not None:
                 record.steps = record.steps or job.steps
-            record.look()
+            reader = asyncio.create_task(self._read_on(run_dir, record))
+            self._readers[run_dir] = reader
         return self._records[run_dir]
 
     def revision(self, run_dir: Path) -> int:
         """Return a number that grows whenever a record has new data."""
         return self._revisions.get(run_dir, 0)
 
-    def read_on(self) -> bool:
-        """Read new events of the records in use. Return whether there are more."""
-        behind = False
-        for run_dir, asked in list(self._asked.items()):
-            if time.monotonic() - asked > _WATCHED_SECONDS:
-                for memory in (self._asked, self._records):
-                    memory.pop(run_dir, None)
-                continue
-            record = self._records.get(run_dir)
-            if record is not None and record.look():
-                self._revisions[run_dir] = self._revisions.get(run_dir, 0) + 1
-                behind = behind or record.behind
-        return behind
+    def close(self) -> None:
+        """Stop reading."""
+        for reader in self._readers.values():
+            reader.cancel()
+
+    async def _read_on(self, run_dir: Path, record: RunRecord) -> None:
+        """Read a run in threads, until nobody has asked for it for a while.
+
+        Only this task changes the record, between two readings, so that pages never
+        find half of the values of an event.
+        """
+        try:
+            while time.monotonic() - self._asked[run_dir] < _WATCHED_SECONDS:
+                new = await asyncio.to_thread(record.reading(_READ_BYTES))
+                if record.take(new):
+                    self._revisions[run_dir] = self.revision(run_dir) + 1
+                await asyncio.sleep(0 if record.behind else _READ_SECONDS)
+        finally:
+            for memory in (self._asked, self._records, self._readers):
+                memory.pop(run_dir, None)
 
     def url_of(self, path: Path, side: int | None = None) -> str:
         """Return the URL of a file in a run folder.

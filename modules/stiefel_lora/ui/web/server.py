@@ -172,7 +172,7 @@ def _lifespan(context: WebContext, uploads: Uploads) -> Lifespan:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uploads.clean()
         tasks = [
-            asyncio.create_task(_read_on(context)),
+            asyncio.create_task(_save(context)),
             asyncio.create_task(_settle(context)),
         ]
         try:
@@ -180,17 +180,17 @@ def _lifespan(context: WebContext, uploads: Uploads) -> Lifespan:
         finally:
             for task in tasks:
                 task.cancel()
+            context.runs.close()
             context.save()
 
     return lifespan
 
 
-async def _read_on(context: WebContext) -> None:
-    """Read runs and save the settings, until cancelled."""
+async def _save(context: WebContext) -> None:
+    """Save changed settings, until cancelled."""
     while True:
-        behind = context.runs.read_on()
         context.save()
-        await asyncio.sleep(0.02 if behind else _TICK_SECONDS)
+        await asyncio.sleep(_TICK_SECONDS)
 
 
 async def _settle(context: WebContext) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["RunPage"]
 
 _SECONDS = 1.0
+# Seconds after which the first values of a run that nobody else watches were read.
+_FIRST_SECONDS = 0.2
 # Lines of the log that a browser gets when it opens the page.
 _FIRST_LINES = 300
 _LABELS = 6
@@ -66,6 +68,7 @@ class RunPage:
             with ui.element("div").classes("sl-section sl-run-below"):
                 self._build_below()
         self.look()
+        ui.timer(_FIRST_SECONDS, self.look, once=True)
         ui.timer(_SECONDS, self.look)
 
     def refresh(self, findings: Findings) -> None:
