@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from onetrainer_stand_in import HOST
 
 LAUNCH = [sys.executable, "-m", "stiefel_lora.integrations.onetrainer.launch"]
@@ -36,6 +37,7 @@ def test_the_launcher_trains_with_a_method(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_children_of_the_launcher_know_the_method(tmp_path: Path) -> None:
     write(tmp_path / "config.json", "StelLA", ', "multi_gpu": true')
     done = launch(HOST, "train", "--config-path=config.json", cwd=tmp_path)
@@ -54,6 +56,7 @@ def test_the_launcher_explains_errors(tmp_path: Path) -> None:
     assert "is not a OneTrainer folder" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_dropin_works_without_the_launcher(tmp_path: Path) -> None:
     root = tmp_path / "host"
     shutil.copytree(HOST, root, ignore=shutil.ignore_patterns("__pycache__"))

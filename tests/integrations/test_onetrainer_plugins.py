@@ -50,7 +50,9 @@ def test_a_plugin_that_is_gone_is_reported_and_the_host_runs(
     next(hosts, None)
 
 
-@pytest.mark.parametrize("more", ["", ', "multi_gpu": true'])
+@pytest.mark.parametrize(
+    "more", ["", pytest.param(', "multi_gpu": true', marks=pytest.mark.slow)]
+)
 def test_the_launcher_trains_with_a_method_of_a_file(tmp_path: Path, more: str) -> None:
     write_plugin(tmp_path)
     write(tmp_path / "config.json", "Sign LoRA", more)

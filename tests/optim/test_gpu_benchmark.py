@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROWS = ["torch AdamW fused", "lora_rite", "stiefel_lora"]
 
 
+@pytest.mark.slow
 def test_it_runs_whole_on_a_cpu(tmp_path):
     script = [sys.executable, str(ROOT / "benchmarks" / "on_gpu.py")]
     size = ["--model", "sdxl", "--rank", "2", "4", "--every", "400", "--repeats", "1"]
@@ -50,6 +51,7 @@ def test_it_runs_whole_on_a_cpu(tmp_path):
     assert table.count("\n| sdxl |") == len(prices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["on_gpu.py", "optimizer_step.py"])
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -132,6 +134,7 @@ def test_step_counters_cost_no_launch_and_no_wait(name, monkeypatch):
     assert (found.waits, found.operations) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "option"), [("on_gpu.py", "--output"), ("optimizer_step.py", "--json")]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 from catalogue_cases import NAMES, every_method, make
@@ -107,6 +108,7 @@ def test_accelerate_saves_and_resumes_to_the_bit(name: str, tmp_path: Path) -> N
     assert equal(whole[1], resumed[1])
 
 
+@pytest.mark.slow
 def test_two_processes_keep_equal_weights_and_train_as_one_would(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

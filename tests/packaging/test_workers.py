@@ -36,6 +36,7 @@ def test_it(model, number):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "3"])
 def test_a_shared_folder_is_built_once_in_a_run(tmp_path: Path, workers: str) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)

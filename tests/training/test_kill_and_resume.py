@@ -25,7 +25,9 @@ def farm(model: Path, root: Path, *options: str) -> str:
 # that takes minutes.
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork (not on Windows)")
-@pytest.mark.parametrize("family", ["sdxl", "flux"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("sdxl", marks=pytest.mark.slow), "flux"]
+)
 def test_two_kills(request: pytest.FixtureRequest, tmp_path: Path, family: str) -> None:
     model = request.getfixturevalue(f"tiny_{family}")
     printed = farm(model, tmp_path, "--kills", "2", "--steps", "6", "--family", family)

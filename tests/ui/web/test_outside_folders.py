@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from helpers.browser_page import BrowserPage
@@ -14,6 +15,7 @@ from helpers.web_server import WebServer
 SECRET = "the caption of another user"
 
 
+@pytest.mark.slow
 def test_images_and_captions_of_other_folders_are_not_shown(
     tmp_path: Path, new_browser: Callable[..., object]
 ) -> None:

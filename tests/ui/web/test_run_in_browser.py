@@ -122,6 +122,7 @@ def test_the_server_is_killed_and_the_run_is_found(
     assert state() is JobState.DONE
 
 
+@pytest.mark.slow
 def test_a_run_of_another_program_is_watched(
     tmp_path: Path, new_browser: Callable[..., object]
 ) -> None:

@@ -107,6 +107,7 @@ def test_every_setting_has_a_field(page: BrowserPage) -> None:
     assert not page.errors
 
 
+@pytest.mark.slow
 def test_two_browsers_show_the_same_settings(
     page: BrowserPage, served: WebServer, new_browser: Callable[..., object]
 ) -> None:
@@ -121,6 +122,7 @@ def test_two_browsers_show_the_same_settings(
     page.wait(lambda: page.input("lora_rank").get_attribute("value") == "4")
 
 
+@pytest.mark.slow
 def test_differences_are_listed_and_the_settings_are_saved(
     page: BrowserPage, served: WebServer
 ) -> None:
@@ -140,6 +142,7 @@ def test_differences_are_listed_and_the_settings_are_saved(
     assert saved["lora_rank"] == 8
 
 
+@pytest.mark.slow
 def test_settings_are_loaded_from_a_file(page: BrowserPage, tmp_path: Path) -> None:
     def load(name: str, data: object) -> None:
         path = tmp_path / name
@@ -160,6 +163,7 @@ def test_settings_are_loaded_from_a_file(page: BrowserPage, tmp_path: Path) -> N
     assert page.input("lora_rank").get_attribute("value") == "4"
 
 
+@pytest.mark.slow
 def test_captions_are_edited_and_many_at_once(
     page: BrowserPage, tmp_path: Path
 ) -> None:
@@ -189,6 +193,7 @@ def test_captions_are_edited_and_many_at_once(
     assert not page.errors
 
 
+@pytest.mark.slow
 def test_images_are_uploaded(
     page: BrowserPage, served: WebServer, tmp_path: Path
 ) -> None:
@@ -211,6 +216,7 @@ def test_images_are_uploaded(
     page.wait(lambda: str(folder) in page.browser.execute_script(paths))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_tab_is_wider_than_a_phone(
     theme: str, served: WebServer, new_browser: Callable[..., object]

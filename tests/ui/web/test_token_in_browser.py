@@ -95,6 +95,7 @@ def test_the_address_with_the_token_signs_in(
     assert not [text for text in errors if "Content Security Policy" in text]
 
 
+@pytest.mark.slow
 def test_the_form_signs_in(guarded: WebServer, new_browser: Callable[..., Any]) -> None:
     browser = new_browser(390, 844)
     browser.get(guarded.url)
@@ -108,6 +109,7 @@ def test_the_form_signs_in(guarded: WebServer, new_browser: Callable[..., Any]) 
     wait(lambda: browser.execute_script(_CONNECTED))
 
 
+@pytest.mark.slow
 def test_a_page_of_another_port_reaches_nothing(
     guarded: WebServer, other_site: str, new_browser: Callable[..., Any]
 ) -> None:
