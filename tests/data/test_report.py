@@ -85,6 +85,17 @@ def test_the_command_prints_the_report(tmp_path: Path) -> None:
     assert "1 image cannot be read and is skipped: broken.jpg." in problems
 
 
+def test_lines_stay_short_however_many_files_have_a_problem(tmp_path: Path) -> None:
+    for number in range(30):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"copy-{number}.png")
+        (tmp_path / f"broken-{number}.png").write_bytes(b"")
+    problems = report_on(parse_config(settings(tmp_path))).messages()
+    assert "1 image has duplicates: copy-0.png = copy-1.png = copy-10.png ..." in str(
+        problems
+    )
+    assert max(map(len, problems)) < 300
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_pipes_among_images_are_reported(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")

@@ -126,11 +126,13 @@ class ScanReport:
                 f"{' ...' if len(reasons) > _SHOWN else ''}."
             )
         if self.duplicates:
-            first = " = ".join(path.name for path in self.duplicates[0])
+            group = [path.name for path in self.duplicates[0]]
+            more = len(group) > _SHOWN or len(self.duplicates) > 1
+            first = " = ".join(group[:_SHOWN])
             found.append(
                 f"{counted(len(self.duplicates), 'image has', 'images have')} "
                 "duplicates: "
-                f"{first}{' ...' if len(self.duplicates) > 1 else ''}."
+                f"{first}{' ...' if more else ''}."
             )
         return [*found, *self.remarks]
 
