@@ -61,6 +61,15 @@ def web(
             metavar="DIR",
         ),
     ] = None,
+    models: Annotated[
+        list[Path] | None,
+        unset(
+            "Folder with models: taggers for automatic captions, checkpoints to "
+            "extract a LoRA from, and LoRA files. Can be repeated.",
+            "--models",
+            metavar="DIR",
+        ),
+    ] = None,
     allow_custom_code: Annotated[
         bool,
         typer.Option(
@@ -88,6 +97,7 @@ def web(
             names=tuple(names or ()),
             datasets=tuple(datasets or ()),
             runs=tuple(runs or ()),
+            models=tuple(models or ()),
             allow_custom_code=allow_custom_code,
             open_browser=open_browser,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import sys
@@ -31,6 +32,7 @@ class Place(NamedTuple):
     run: Path
     images: str
     files: str
+    crops: str
 
 
 def _png(size: tuple[int, int] = (8, 8)) -> bytes:
@@ -63,7 +65,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (data / "folder").symlink_to(outside)
         (run / "link.txt").symlink_to(outside / "secret.txt")
         os.mkfifo(data / "pipe.png")
-    server = WebServer(folder, "--data", str(data), "--runs", str(runs), token=TOKEN)
+    config = {
+        "extends": "demo_adamw",
+        "concepts": [{"path": str(data)}],
+        "allow_upscaling": True,
+    }
+    (folder / "settings.json").write_text(json.dumps(config), encoding="utf-8")
+    options = ("--data", str(data), "--runs", str(runs))
+    server = WebServer(folder, str(folder / "settings.json"), *options, token=TOKEN)
     try:
         yield Place(
             server.start(),
@@ -71,6 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             run,
             f"/images/{name_of_folder(data)}",
             f"/runs/{name_of_folder(run)}/files",
+            f"/crops/training/0/{name_of_folder(data)}",
         )
     finally:
         server.stop()
@@ -106,6 +116,7 @@ WITHOUT_TOKEN = {
     "polling with a body": ("POST", SOCKET + "?EIO=4&transport=polling", ()),
     "scripts": ("GET", STATIC, ()),
     "image": ("GET", "{images}/cat.png", ()),
+    "crop": ("GET", "{crops}/cat.png", ()),
     "file of a run": ("GET", "{files}/samples/a.png", ()),
     "run as zip": ("GET", "/runs/0123456789abcdef/run.zip", ()),
     "upload": ("PUT", "/uploads/cats/a.png", ()),
@@ -116,7 +127,7 @@ WITHOUT_TOKEN = {
 @pytest.mark.parametrize("case", WITHOUT_TOKEN)
 def test_without_the_token(place: Place, case: str) -> None:
     method, target, headers = WITHOUT_TOKEN[case]
-    target = target.format(images=place.images, files=place.files)
+    target = target.format(**place._asdict())
     headers = tuple(text.format(port=place.server.port) for text in headers)
     reply = place.server.ask(target, *headers, method=method)
     assert reply.status == 401, reply
@@ -261,11 +272,12 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_paths_below_a_folder_of_images(place: Place, path: str) -> None:
+@pytest.mark.parametrize("kind", ["images", "crops"])
+def test_paths_below_a_folder_of_images(place: Place, kind: str, path: str) -> None:
     if sys.platform == "win32" and path in ("link.png", "folder/secret.png"):
         pytest.skip("links need a privilege in Windows")
     path = path.format(outside=place.data.parent / "outside")
-    reply = place.server.ask(f"{place.images}/{path}", KEY)
+    reply = place.server.ask(f"{getattr(place, kind)}/{path}", KEY)
     assert reply.status in (400, 403, 404, 414, 415), reply
     assert SECRET not in reply.body
     # A few are no request at all, which the server below the guard answers.
@@ -299,6 +311,18 @@ def test_paths_below_a_run(place: Place, path: str) -> None:
         "/images/../data/cat.png",
         "/images/{outside}/secret.png",
         "/images/{name_of_outside}/secret.png",
+        "/crops/training/0/0000000000000000/cat.png",
+        "/crops/training/9/{name_of_data}/cat.png",
+        "/crops/training/-1/{name_of_data}/cat.png",
+        "/crops/training/%D9%A3/{name_of_data}/cat.png",
+        "/crops/training/1e9/{name_of_data}/cat.png",
+        "/crops/other/0/{name_of_data}/cat.png",
+        "/crops/training/0/{name_of_data}/cat.png?use=-1",
+        "/crops/training/0/{name_of_data}/cat.png?use=999999999999",
+        "/crops/training/0/{name_of_data}/cat.png?use=1000",
+        "/crops/training/0/{name_of_data}/cat.png?size=64",
+        "/crops/training/0/{name_of_data}/cat.png?size=64x-1",
+        "/crops/training/0/{name_of_outside}/secret.png",
         "/runs/0000000000000000/files/events.jsonl",
         "/runs/{name_of_outside}/files/secret.txt",
         "/runs/0000000000000000/run.zip",
@@ -315,7 +339,8 @@ def test_paths_below_a_run(place: Place, path: str) -> None:
 def test_other_targets(place: Place, target: str) -> None:
     outside = place.data.parent / "outside"
     name = name_of_folder(outside)
-    target = target.format(outside=outside, name_of_outside=name)
+    names = {"outside": outside, "name_of_data": name_of_folder(place.data)}
+    target = target.format(name_of_outside=name, **names)
     reply = place.server.ask(target, KEY)
     assert reply.status in (400, 403, 404), reply
     assert SECRET not in reply.body
@@ -463,6 +488,7 @@ def test_what_is_allowed(place: Place) -> None:
     assert ask(PAGE, f"Cookie: other=1; {value}").status == 200
     assert ask(f"{place.images}/cat.png", KEY).body[:2] == b"\xff\xd8"
     assert ask(f"{place.images}/sub/dog.png?side=64", KEY).status == 200
+    assert ask(f"{place.crops}/cat.png?use=3", KEY).body[:2] == b"\xff\xd8"
     assert ask(f"{place.files}/samples/a.png", KEY).body == _png()
     found = ask(f"{place.files}/page.html", KEY)
     assert "attachment" in found.headers

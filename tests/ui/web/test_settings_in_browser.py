@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,7 +191,51 @@ def test_captions_are_edited_and_many_at_once(
     assert page.wait(lambda: page.find("td", "an icon"))
     page.click(".q-tab", "Buckets")
     assert page.wait(lambda: page.find("td", "64 x 64"))
+    assert page.wait(lambda: drawn(page, ".sl-thumbnail img") == 3)
     assert not page.errors
+
+
+@pytest.mark.slow
+def test_selected_images_are_edited_and_shown_as_in_training(
+    page: BrowserPage, tmp_path: Path
+) -> None:
+    page.tab("Data")
+    page.wait(lambda: drawn(page, ".sl-thumbnail img") == 3)
+    boxes = page.browser.find_elements("css selector", ".sl-pick")
+    hover_and_click(page, boxes[2])
+    page.wait(lambda: page.find(".sl-note", "2 selected"))
+    page.press("Edit captions…")
+    page.choose(".q-dialog .q-select", "Selected images (2)")
+    page.find(".q-dialog input[aria-label=Text]").send_keys("ohwx")
+    page.click(".q-dialog button", "Change 2 captions")
+    captions = sorted((tmp_path / "images").glob("*.txt"))
+    page.wait(lambda: "ohwx" in captions[2].read_text("utf-8"))
+    assert [text.read_text("utf-8").strip() for text in captions] == [
+        "ohwx, an icon, red",
+        "an icon, red",
+        "ohwx, an icon, red",
+    ]
+    page.click(".q-tab", "In training")
+    page.wait(lambda: page.find(".sl-uses td", "ohwx, an icon, red"))
+    page.wait(lambda: page.find(".sl-note", "Use 1: 64 x 64"))
+    page.click(".sl-uses tbody tr", "3")
+    page.wait(lambda: page.find(".sl-note", "Use 3: 64 x 64"))
+    page.wait(lambda: drawn(page, ".sl-preview img[src*='use=2']") == 1)
+    assert not page.errors
+
+
+def drawn(page: BrowserPage, selector: str) -> int:
+    """Return the number of visible images that were loaded."""
+    found = f"return [...document.querySelectorAll({selector!r})]"
+    found += ".filter(i => i.naturalWidth > 0 && i.getClientRects().length).length"
+    return page.browser.execute_script(found)
+
+
+def hover_and_click(page: BrowserPage, element: Any) -> None:
+    """Move the mouse to an element that is shown then, and click it."""
+    from selenium.webdriver import ActionChains
+
+    ActionChains(page.browser).move_to_element(element).click().perform()
 
 
 @pytest.mark.slow

@@ -546,7 +546,7 @@ def test_captions_of_another_extension_are_edited(open_data, tmp_path):
     data.tools.rename_tag("changed", "new")
     assert (folder / "00.caption").read_text() == "new\n"
     dialog = data.tools.captioner()
-    assert "--extension .caption" in " ".join(dialog.request().command())
+    assert "--extension=.caption" in " ".join(dialog.request().command())
 
 
 def test_an_error_of_the_captioner_is_shown(open_data, qtbot, tmp_path, monkeypatch):

@@ -9,9 +9,27 @@ import sys
 from pathlib import Path
 
 from ..._install import install_command
+from ..._wording import counted
 from ...config.caption_extension import TEXT
+from ...data.caption_files import contents, record_changes
+from .bulk_edit import EditableCaptions
+from .caption_journal import journal
 
-__all__ = ["CaptionRequest", "missing_tagger", "progress_in"]
+__all__ = [
+    "EXAMPLE",
+    "LOADING",
+    "STOPPED",
+    "CaptionRequest",
+    "WrittenCaptions",
+    "missing_tagger",
+    "progress_in",
+    "result_of",
+]
+
+EXAMPLE = "SmilingWolf/wd-vit-tagger-v3"
+LOADING = "Loading the model…"
+STOPPED = "Stopped. The captions written so far are kept."
+_TITLE = "captions written by a model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +55,54 @@ class CaptionRequest:
         }
         return [
             *(sys.executable, "-m", "stiefel_lora", "caption", str(self.folder)),
-            *("--model", self.model),
-            *("--threshold", f"{self.threshold:g}"),
-            *("--character-threshold", f"{self.character_threshold:g}"),
-            *("--exclude", self.exclude),
-            *("--extension", self.extension),
+            # With "=", because a text can begin with a hyphen.
+            f"--model={self.model}",
+            f"--threshold={self.threshold:g}",
+            f"--character-threshold={self.character_threshold:g}",
+            f"--exclude={self.exclude}",
+            f"--extension={self.extension}",
             *(flag for flag, wanted in flags.items() if wanted),
         ]
+
+
+class WrittenCaptions:
+    """Caption files before a model writes them, so that all can be undone together.
+
+    Args:
+        captions: captions of the folder.
+
+    Raises:
+        OutputError: If a file cannot be read.
+    """
+
+    def __init__(self, captions: EditableCaptions) -> None:
+        self._captions = captions
+        self._before = contents(captions.all, captions.extension)
+
+    def record(self) -> str:
+        """Make what was written since the last call undoable. Return a message.
+
+        Raises:
+            OutputError: If a file cannot be read or written.
+        """
+        count = record_changes(self._before, _TITLE, journal())
+        self._before = contents(self._captions.all, self._captions.extension)
+        text = counted(count, "caption was", "captions were")
+        return f"{text} written. Undo edit restores the previous ones."
+
+
+def result_of(code: int, output: str, errors: str) -> tuple[str, bool]:
+    """Return the result of a command as text, and whether it failed.
+
+    Args:
+        code: exit code.
+        output: its output, of which the last line is a summary.
+        errors: its error output.
+    """
+    if code:
+        return errors or f"The command failed with code {code}.", True
+    lines = output.strip().splitlines()
+    return "\n".join(filter(None, (lines[-1] if lines else "", errors))), False
 
 
 def progress_in(text: str) -> tuple[int, int] | None:

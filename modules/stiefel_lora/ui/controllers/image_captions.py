@@ -18,6 +18,7 @@ from ...files.atomic import atomic_write
 __all__ = [
     "Shelf",
     "caption_of",
+    "image_in_training",
     "keep_other",
     "open_shelf",
     "places_of",
@@ -67,6 +68,22 @@ def open_shelf(concept: Concept) -> Shelf:
     message = "\n".join(found.problems.values())
     images = {image.path: image for image in found.images}
     return Shelf(captions, message, locked, stamps, unreadable, images, found.defaulted)
+
+
+def image_in_training(shelf: Shelf, path: Path) -> CaptionedImage | None:
+    """Return an image with the caption that training would read now.
+
+    Args:
+        shelf: images of a folder, with captions that may have been edited.
+        path: path of the image.
+    """
+    image = shelf.images.get(path)
+    if image is None or shelf.locked:
+        return image
+    caption = shelf.captions[path]
+    if not caption and path in shelf.defaulted:
+        return image
+    return dataclasses.replace(image, captions=(caption,))
 
 
 def places_of(concepts: Iterable[Concept]) -> list[Path]:

@@ -46,12 +46,13 @@ def passes(
     return words.strip().casefold() in f"{path.name}\n{caption}".casefold()
 
 
-def count_of_images(shelf: Shelf, shown: int) -> str:
+def count_of_images(shelf: Shelf, shown: int, selected: int = 0) -> str:
     """Return the number of images as text.
 
     Args:
         shelf: images of the folder.
         shown: number of images that pass the filter.
+        selected: number of selected images.
     """
     without = sum(not caption for caption in shelf.captions.values())
     count = len(shelf.captions)
@@ -60,4 +61,6 @@ def count_of_images(shelf: Shelf, shown: int) -> str:
         texts.append(f"{without} without caption")
     if shown < count:
         texts.append(f"{shown} shown")
+    if selected > 1:
+        texts.append(f"{selected} selected")
     return ", ".join(texts) + "."

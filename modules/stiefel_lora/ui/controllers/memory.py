@@ -37,6 +37,9 @@ class Memory:
     advanced: bool = False
     """Whether all settings are shown."""
 
+    captioner: str = ""
+    """Model that wrote captions last."""
+
     first: bool = True
     """Whether the GUI is opened for the first time."""
 

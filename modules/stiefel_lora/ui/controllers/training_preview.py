@@ -19,7 +19,25 @@ from ...data.sizes import upright_size
 from ...data.trigger_captions import add_trigger
 from ...families.catalogue import record_of
 
-__all__ = ["TrainedImage", "plan_in", "trained_image"]
+__all__ = ["TrainedImage", "Use", "plan_in", "trained_image", "uses_of"]
+
+_USES = 12
+_DROPPED = "(empty: caption dropout)"
+_EMPTY = "(empty)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """Use of an image in training."""
+
+    caption: str
+    """Caption, or "" if it is empty."""
+
+    shown: str
+    """Displayed text of the caption, also if it is empty."""
+
+    description: str
+    """Description of the crop and the other changes of the image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +93,23 @@ class TrainedImage:
         return ", ".join(texts) + "."
 
 
+def uses_of(image: TrainedImage, *, training: bool) -> list[Use]:
+    """Return the first uses of an image. A validation image is always used alike.
+
+    Args:
+        image: the image.
+        training: whether it is a training image and not a validation image.
+    """
+    found = []
+    for number in range(_USES if training else 1):
+        caption, description = image.caption(number), image.describe(number)
+        shown = caption or (_DROPPED if image.is_dropped(number) else _EMPTY)
+        if not training:
+            description = f"Validation image, not augmented. {description}"
+        found.append(Use(caption, shown, description))
+    return found
+
+
 def plan_in(config: TrainConfig, *, training: bool) -> Plan:
     """Return the processing of the training or validation images."""
     encoders = record_of(config.model_type).text_readers
@@ -83,7 +118,11 @@ def plan_in(config: TrainConfig, *, training: bool) -> Plan:
 
 
 def trained_image(
-    image: CaptionedImage, config: TrainConfig, *, training: bool
+    image: CaptionedImage,
+    config: TrainConfig,
+    *,
+    training: bool,
+    size: tuple[int, int] | None = None,
 ) -> TrainedImage:
     """Return an image as it is used in training, with the trigger word.
 
@@ -91,6 +130,8 @@ def trained_image(
         image: image with its captions.
         config: the settings.
         training: whether it is a training image and not a validation image.
+        size: bucket of the image, if it has several. By default, and if the image is
+            not in this bucket, that of its first resolution.
 
     Raises:
         UnreadableImage: If the size cannot be read or is not allowed.
@@ -98,7 +139,6 @@ def trained_image(
     plan = plan_in(config, training=training)
     (image,) = add_trigger(Scan((image,), ()), config.trigger_word).images
     original = upright_size(image.path)
-    # The first of several resolutions: the page of buckets shows all of them.
-    size, *_ = plan.buckets.sizes_for(original, image.concept.resolutions)
-    entry = Entry(image, original, size)
+    sizes = plan.buckets.sizes_for(original, image.concept.resolutions)
+    entry = Entry(image, original, size if size in sizes else sizes[0])
     return TrainedImage(entry, plan)

@@ -22,14 +22,20 @@ from PySide6.QtWidgets import (
 )
 
 from ...config.caption_extension import TEXT
-from ..controllers.auto_captions import CaptionRequest, missing_tagger, progress_in
+from ..controllers.auto_captions import (
+    EXAMPLE,
+    LOADING,
+    STOPPED,
+    CaptionRequest,
+    missing_tagger,
+    progress_in,
+    result_of,
+)
 from .basics import Note, PathLine
 from .command_process import CommandProcess
 from .theme import ERROR, QUIET, REMARK
 
 __all__ = ["AutoCaptionDialog"]
-
-_EXAMPLE = "SmilingWolf/wd-vit-tagger-v3"
 
 
 class AutoCaptionDialog(QDialog):
@@ -61,7 +67,7 @@ class AutoCaptionDialog(QDialog):
         self.setWindowTitle(f"Write captions: {folder.name}")
         self._folder, self._deep, self._extension = folder, deep, extension
         self.model = PathLine(AutoCaptionDialog.last_model)
-        self.model.setPlaceholderText(f"folder, or a name such as {_EXAMPLE}")
+        self.model.setPlaceholderText(f"folder, or a name such as {EXAMPLE}")
         self.model.textChanged.connect(self._allow)
         self.browse = QPushButton("Browse…")
         self.browse.clicked.connect(self._choose)
@@ -121,7 +127,7 @@ class AutoCaptionDialog(QDialog):
     def _start(self) -> None:
         AutoCaptionDialog.last_model = self.model.text().strip()
         self.output.clear()
-        self.note.say("Loading the model…", QUIET)
+        self.note.say(LOADING, QUIET)
         # Until the first image, the number of images is unknown.
         self.bar.setRange(0, 0)
         self.bar.setVisible(True)
@@ -131,7 +137,7 @@ class AutoCaptionDialog(QDialog):
     def _stop(self) -> None:
         if self._process.is_running:
             self._process.stop()
-            self.note.say("Stopped. The captions written so far are kept.", REMARK)
+            self.note.say(STOPPED, REMARK)
             self._rest()
 
     def _printed(self, text: str) -> None:
@@ -143,12 +149,8 @@ class AutoCaptionDialog(QDialog):
             self.note.say("", QUIET)
 
     def _ended(self, code: int, output: str, errors: str) -> None:
-        lines = output.strip().splitlines()
-        if code:
-            self.note.say(errors or f"The command failed with code {code}.", ERROR)
-        else:
-            summary = lines[-1] if lines else ""
-            self.note.say("\n".join(filter(None, (summary, errors))), REMARK)
+        text, failed = result_of(code, output, errors)
+        self.note.say(text, ERROR if failed else REMARK)
         self._rest()
 
     def _rest(self) -> None:

@@ -8,18 +8,12 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from ..._exceptions import OutputError
-from ..._wording import counted
 from ...data.caption_edits import removed_tag, renamed_tag
-from ...data.caption_files import (
-    Change,
-    changes_by,
-    contents,
-    record_changes,
-)
+from ...data.caption_files import Change, changes_by
+from ..controllers.auto_captions import WrittenCaptions
 from ..controllers.bulk_edit import EditableCaptions
 from ..controllers.caption_journal import (
     edited_captions,
-    journal,
     title_of_last_edit,
     undo_last_edit,
 )
@@ -112,7 +106,7 @@ class CaptionTools(QWidget):
         """Create the dialog that writes captions with a model."""
         found = self._ask()
         try:
-            before = contents(found.all, found.extension)
+            written = WrittenCaptions(found)
         except OutputError as error:
             self.failed.emit(str(error))
             return None
@@ -121,16 +115,12 @@ class CaptionTools(QWidget):
         )
 
         def record() -> None:
-            nonlocal before
             try:
-                title = "captions written by a model"
-                count = record_changes(before, title, journal())
-                before = contents(found.all, found.extension)
+                text = written.record()
             except OutputError as error:
                 self.failed.emit(str(error))
                 return
-            text = counted(count, "caption was", "captions were")
-            self.edited.emit(f"{text} written. Undo edit restores the previous ones.")
+            self.edited.emit(text)
 
         dialog.changed.connect(record)
         return dialog

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -21,7 +20,12 @@ from PySide6.QtWidgets import (
 from ...config import Concept, TrainConfig
 from ...config.caption_extension import TEXT
 from ..controllers.bulk_edit import EditableCaptions
-from ..controllers.image_captions import Shelf, open_shelf, places_of
+from ..controllers.image_captions import (
+    Shelf,
+    image_in_training,
+    open_shelf,
+    places_of,
+)
 from ..controllers.image_list import (
     ALL,
     FILTERS,
@@ -344,11 +348,7 @@ class DataTab(QSplitter):
 
     def _show_training(self) -> None:
         """Show the image and its caption as they are used in training."""
-        image = self._shelf.images.get(self._shown) if self._shown else None
-        if image is not None and not self._shelf.locked:
-            caption = self._shelf.captions[image.path]
-            if caption or image.path not in self._shelf.defaulted:
-                image = dataclasses.replace(image, captions=(caption,))
+        image = image_in_training(self._shelf, self._shown) if self._shown else None
         place, config = self.folders.currentIndex(), self._config
         trained = config is not None and place < len(config.concepts)
         if image is not None and image.path in self._aside:

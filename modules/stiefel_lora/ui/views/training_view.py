@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
 from ...config import TrainConfig
 from ...data.folder import CaptionedImage
 from ...data.unreadable import UnreadableImage
-from ..controllers.training_preview import TrainedImage, trained_image
+from ..controllers.training_preview import TrainedImage, Use, trained_image, uses_of
 from .basics import Note
 from .fitted_image import FittedImage
 from .image_loading import Loaded, load_crop
@@ -27,9 +27,6 @@ from .worker_thread import Background
 __all__ = ["TrainingView"]
 
 _BIG = 180
-_USES = 12
-_DROPPED = "(empty: caption dropout)"
-_EMPTY = "(empty)"
 
 
 class TrainingView(QWidget):
@@ -53,6 +50,7 @@ class TrainingView(QWidget):
         self.table.currentCellChanged.connect(self._show_crop)
         self._question: tuple[CaptionedImage, TrainConfig, bool] | None = None
         self._shown: TrainedImage | None = None
+        self._uses: list[Use] = []
         self._turn = 0
         self._thread = Background(self)
         self._thread.done.connect(self._arrived)
@@ -99,32 +97,26 @@ class TrainingView(QWidget):
             self.note.say(f"This image is skipped: {error}.", ERROR)
             return
         self.table.blockSignals(True)
-        self.table.setRowCount(_USES if training else 1)
-        for number in range(self.table.rowCount()):
-            self._fill(self._shown, number)
+        self._uses = uses_of(self._shown, training=training)
+        self.table.setRowCount(len(self._uses))
+        for number, use in enumerate(self._uses):
+            self._fill(number, use)
         self.table.blockSignals(False)
         self.table.setCurrentCell(min(row, self.table.rowCount() - 1), 1)
         self._show_crop(self.table.currentRow())
 
-    def _fill(self, shown: TrainedImage, number: int) -> None:
-        text = shown.caption(number)
-        item = QTableWidgetItem(text or _EMPTY)
-        if shown.is_dropped(number):
-            item.setText(_DROPPED)
-        if not text:
+    def _fill(self, number: int, use: Use) -> None:
+        item = QTableWidgetItem(use.shown)
+        if not use.caption:
             item.setForeground(QColor(color(QUIET)))
-        item.setToolTip(text)
+        item.setToolTip(use.caption)
         self.table.setItem(number, 0, QTableWidgetItem(str(number + 1)))
         self.table.setItem(number, 1, item)
 
     def _show_crop(self, row: int, *_: int) -> None:
         if self._shown is None or row < 0:
             return
-        text = self._shown.describe(row)
-        assert self._question is not None
-        if not self._question[2]:
-            text = f"Validation image, not augmented. {text}"
-        self.note.say(text, QUIET)
+        self.note.say(self._uses[row].description, QUIET)
         self._turn += 1
         crop = functools.partial(self._shown.crop, row)
         self._thread.start_instead(self._turn, functools.partial(load_crop, crop, _BIG))

@@ -26,6 +26,7 @@ from ..controllers.findings import Findings, examine
 from ..controllers.library import entries
 from ..controllers.memory import Memory, home
 from ..controllers.trainings import Trainings
+from .caption_process import CaptionProcess
 from .run_book import RunBook
 from .served_images import DatasetRoots
 
@@ -50,6 +51,7 @@ class WebContext:
     Args:
         datasets: folders whose images may be shown.
         runs: folders whose subfolders are listed as runs, in addition to the queue.
+        models: folders with models and LoRA files that browsers may use.
         allow_custom_code: whether optimizer classes and plugins can be set.
 
     Raises:
@@ -60,6 +62,7 @@ class WebContext:
         self,
         datasets: Sequence[Path] = (),
         runs: Sequence[Path] = (),
+        models: Sequence[Path] = (),
         *,
         allow_custom_code: bool = False,
     ) -> None:
@@ -68,7 +71,9 @@ class WebContext:
         self.trainings = Trainings()
         self.uploads = uploads_folder()
         self.images = DatasetRoots([*datasets, self.uploads])
+        self.models = DatasetRoots(models)
         self.runs = RunBook(self.trainings, runs)
+        self.captioning = CaptionProcess()
         self.allow_custom_code = allow_custom_code
         self._watchers: list[Callable[[], None]] = []
         self._findings: Findings | None = None

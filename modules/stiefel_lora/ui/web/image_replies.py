@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import io
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
 from starlette.responses import Response
 
 from ...data.image_formats import is_image_name
@@ -25,7 +29,25 @@ _AT_ONCE = 2
 _KEPT_BYTES = 64 << 20
 _QUALITY = 85
 
-_Key = tuple[Path, int, int, int]
+Reader = Callable[[], Image.Image]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    """Version of a reduced image."""
+
+    path: Path
+    stamp: tuple[int, int]
+    """Time of the last change, and size of the file."""
+
+    side: int
+    version: str
+
+    @property
+    def tag(self) -> str:
+        """Value of the header ETag."""
+        time, size = self.stamp
+        return f'"{time:x}-{size:x}-{self.side:x}{self.version}"'
 
 
 class ImageReplies:
@@ -36,13 +58,24 @@ class ImageReplies:
         self._bytes = 0
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
-    async def reply(self, path: Path, side: str, known: str) -> Response:
+    async def reply(
+        self,
+        path: Path,
+        side: str,
+        known: str,
+        *,
+        read: Reader | None = None,
+        version: str = "",
+    ) -> Response:
         """Return a response with an image.
 
         Args:
             path: checked path of the image.
             side: length of the longer edge in pixels, as in the request.
             known: header If-None-Match of the request.
+            read: function that decodes the image to RGBA. By default, the whole image
+                is shown.
+            version: text that differs if the result of ``read`` differs.
 
         Raises:
             Refusal: If the file is no image or damaged, or ``side`` is not allowed.
@@ -56,19 +89,20 @@ class ImageReplies:
             status = path.stat()
         except OSError:
             raise Refusal(404, "There is no such file.") from None
-        key = path, status.st_mtime_ns, status.st_size, int(side)
-        tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{int(side):x}"'
-        headers = {"etag": tag, "cache-control": "private, no-cache"}
-        if known == tag:
+        key = _Key(path, (status.st_mtime_ns, status.st_size), int(side), version)
+        headers = {"etag": key.tag, "cache-control": "private, no-cache"}
+        if known == key.tag:
             return Response(status_code=304, headers=headers)
-        content, kind = await self._content(key)
+        content, kind = await self._content(key, read)
         return Response(content, media_type=kind, headers=headers)
 
-    async def _content(self, key: _Key) -> tuple[bytes, str]:
+    async def _content(self, key: _Key, read: Reader | None) -> tuple[bytes, str]:
+        whole = functools.partial(preview_image, key.path, key.side, _MEGAPIXELS)
         async with self._turn:
             if key not in self._kept:
                 try:
-                    found = await asyncio.to_thread(_encoded, key[0], key[3])
+                    work = read or whole
+                    found = await asyncio.to_thread(_encoded, work, key.side)
                 except UnreadableImage as error:
                     message = f"The image cannot be read: {error}."
                     raise Refusal(415, message) from None
@@ -82,9 +116,9 @@ class ImageReplies:
             return found
 
 
-def _encoded(path: Path, side: int) -> tuple[bytes, str]:
+def _encoded(read: Reader, side: int) -> tuple[bytes, str]:
     """Decode, reduce and encode an image. Return the file and its type."""
-    image = preview_image(path, side, _MEGAPIXELS)
+    image = read()
     if max(image.size) > side:
         image = fitted(image, side)
     file = io.BytesIO()

@@ -37,11 +37,12 @@ def serve(config: Path | None = None, options: ServerOptions | None = None) -> N
     """
     options = options or ServerOptions()
     access, is_new = access_for(options.host, options.port, options.names)
-    for folder in options.datasets:
-        if not folder.is_dir():
-            raise ConfigError(
-                f"--data: the folder {folder} does not exist. Correct the path."
-            )
+    for option, folders in (("--data", options.datasets), ("--models", options.models)):
+        for folder in folders:
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"{option}: the folder {folder} does not exist. Correct the path."
+                )
     with _only_server(options), contextlib.closing(_listen(options)) as listener:
         try:
             from .server import run

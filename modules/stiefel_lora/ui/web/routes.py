@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from .context import WebContext
+from .crops import crop_in
 from .image_replies import ImageReplies
 from .run_zip import zip_of_run
 from .security import Refusal
@@ -46,6 +48,16 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
             raise Refusal(404, "There is no such folder.")
         path = served_file(root, request.path_params["place"])
         return await _reduced(images, request, path)
+
+    async def crop(request: Request) -> Response:
+        root = context.images.find(request.path_params["root"])
+        if root is None:
+            raise Refusal(404, "There is no such folder.")
+        path = served_file(root, request.path_params["place"])
+        found = crop_in(context, path, request.path_params, request.query_params)
+        return await _reduced(
+            images, request, path, read=found.decode, version=found.key
+        )
 
     async def run_file(request: Request) -> Response:
         path = served_file(_run_of(context, request), request.path_params["place"])
@@ -83,15 +95,19 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
 
     return [
         Route("/images/{root}/{place:path}", _answered(image)),
+        Route("/crops/{kind}/{concept}/{root}/{place:path}", _answered(crop)),
         Route("/runs/{run}/files/{place:path}", _answered(run_file)),
         Route("/runs/{run}/run.zip", _answered(run_zip)),
         Route("/uploads/{dataset}/{name}", _answered(upload), methods=["PUT"]),
     ]
 
 
-async def _reduced(images: ImageReplies, request: Request, path: Path) -> Response:
+async def _reduced(
+    images: ImageReplies, request: Request, path: Path, **options: Any
+) -> Response:
     side = request.query_params.get("side", "256")
-    return await images.reply(path, side, request.headers.get("if-none-match", ""))
+    known = request.headers.get("if-none-match", "")
+    return await images.reply(path, side, known, **options)
 
 
 def _run_of(context: WebContext, request: Request) -> Path:

@@ -142,6 +142,7 @@ def make_context(config: Path | None, options: ServerOptions) -> WebContext:
     context = WebContext(
         options.datasets,
         options.runs or (Path("runs"),),
+        options.models,
         allow_custom_code=options.allow_custom_code,
     )
     shown = demo()
@@ -181,6 +182,7 @@ def _lifespan(context: WebContext, uploads: Uploads) -> Lifespan:
             for task in tasks:
                 task.cancel()
             context.runs.close()
+            context.captioning.stop()
             context.save()
 
     return lifespan

@@ -18,6 +18,7 @@ class ServerOptions:
         names: host names of proxies in front of it.
         datasets: folders whose images are shown.
         runs: folders whose subfolders are listed as runs, besides those of the queue.
+        models: folders with models and LoRA files that browsers may use.
         allow_custom_code: whether plugins and optimizer classes can be set.
         open_browser: whether to open a browser on this machine.
     """
@@ -27,5 +28,6 @@ class ServerOptions:
     names: tuple[str, ...] = ()
     datasets: tuple[Path, ...] = ()
     runs: tuple[Path, ...] = ()
+    models: tuple[Path, ...] = ()
     allow_custom_code: bool = False
     open_browser: bool = False

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nicegui import background_tasks, run, ui
 
 from ....config import Concept, TrainConfig
-from ....data.caption_files import Change
 from ...controllers.bulk_edit import EditableCaptions
-from ...controllers.caption_journal import (
-    edited_captions,
-    title_of_last_edit,
-    undo_last_edit,
-)
 from ...controllers.concept_list import set_enabled
 from ...controllers.findings import Findings
-from ...controllers.image_captions import Shelf, open_shelf
+from ...controllers.image_captions import Shelf, image_in_training, open_shelf
 from ...controllers.image_list import (
     ALL,
     FILTERS,
@@ -27,15 +20,19 @@ from ...controllers.image_list import (
     count_of_images,
     passes,
 )
+from ...controllers.image_selection import ImageSelection
 from ...controllers.survey import Problem, Survey, by_path
-from .bulk_edit_box import open_bulk_edit
+from ...controllers.training_preview import TrainedImage
+from ..crops import crop_address
 from .caption_box import CaptionBox
+from .caption_buttons import CaptionButtons, tool_button
 from .image_survey import survey_of_server
-from .message_box import Message, attempt_in_thread
+from .message_box import Message
 from .settings_tab import SettingsTab
 from .survey_box import SurveyBox
 from .tag_box import TagBox
 from .thumbnails_view import Thumbnail, ThumbnailsView
+from .training_box import TrainingBox, TrainingQuestion
 from .upload_dialog import open_upload
 
 if TYPE_CHECKING:
@@ -67,7 +64,10 @@ class DataPage:
         self._concepts: list[Concept] = []
         self._shelf = Shelf(message=NOTHING)
         self._marks: dict[Path, Problem] = {}
+        self._aside: frozenset[Path] = frozenset()
         self._shown: list[Path] = []
+        self._selection = ImageSelection()
+        self._goal: Path | None = None
         self._drawing = False
         with ui.element("div").classes("sl-data"):
             with ui.element("div"):
@@ -88,6 +88,7 @@ class DataPage:
         if found != self._concepts:
             self._list_folders(found, len(findings.config.concepts))
         self._start_survey()
+        self._show_training()
 
     # Folders -------------------------------------------------------------------------
 
@@ -127,6 +128,7 @@ class DataPage:
         self._drawing = True
         self.used.value = concept is not None and concept.enabled
         self._drawing = False
+        self._selection = ImageSelection()
         self._shelf = Shelf(message=READING if concept else NOTHING)
         self.editor.show_image(None)
         self._list_images()
@@ -154,9 +156,12 @@ class DataPage:
         self._list_images()
         path = self.editor.path
         if path is None and self._shown:
-            self._show_image(self._shown[0])
+            self._chosen(str(self._shown[0]))
         elif path is not None:
             self.editor.look_again(shelf.captions.get(path, ""))
+            self._show_training()
+        if self._goal in shelf.captions:
+            self._go_to(self._goal)
 
     def _look_at_disk(self) -> None:
         concept = self._concept()
@@ -201,10 +206,50 @@ class DataPage:
         title = f"Buckets and problems ({count})" if count else "Buckets"
         if self.survey_tab.props["label"] != title:
             self.survey_tab.props["label"] = title
+        if found.aside != self._aside:
+            self._aside = found.aside
+            self._show_training()
         marks = by_path(found.problems)
         if marks != self._marks:
             self._marks = marks
             self._list_images()
+
+    def _crop_of(self, image: TrainedImage) -> str | None:
+        """Return the URL of the crop of an image of the survey."""
+        path, size = image.entry.image.path, image.entry.size
+        place = self._place_of(path)
+        if place is None or not self._is_served(self._concepts[place]):
+            return None
+        training = self._is_training(place, path)
+        context = self.session.context
+        return crop_address(context, place, path, _SIDE, training=training, size=size)
+
+    def _place_of(self, path: Path) -> int | None:
+        """Return the number of the folder that contains an image."""
+        places = range(len(self._concepts))
+        found = (p for p in places if path.is_relative_to(self._concepts[p].path))
+        return next(found, None)
+
+    def _is_training(self, place: int, path: Path) -> bool:
+        count = len(self._config.concepts) if self._config else 0
+        return place < count and path not in self._aside
+
+    def _go_to(self, path: Path | None) -> None:
+        """Show an image of the survey, once its folder has been read."""
+        place = self._place_of(path) if path is not None else None
+        self._goal = path
+        if path is None or place is None:
+            return
+        if path not in self._shelf.captions:
+            self.folders.value = place
+            return
+        self._goal = None
+        if path not in self._shown:
+            self.filter.value, self.search.value = ALL, ""
+        self.below.value = "images"
+        if path in self._shown:
+            self.pages.value = self._shown.index(path) // _PAGE + 1
+        self._chosen(str(path))
 
     # Images --------------------------------------------------------------------------
 
@@ -221,12 +266,14 @@ class DataPage:
         self.pages.set_visibility(pages > 1)
         self.pages.value = min(self.pages.value or 1, pages)
         self._show_page()
+        self._mark_selected(self.editor.path)
         concept = self._concept()
         outside = concept is not None and not self._is_served(concept)
         hint = _OUTSIDE if outside and not shelf.message else ""
-        text = shelf.message or hint or count_of_images(shelf, len(self._shown))
+        count = len(self._selection.among(self._shown))
+        text = count_of_images(shelf, len(self._shown), count)
         quiet = shelf.message in ("", NOTHING, READING)
-        self.message.say(text, "quiet" if quiet else "error")
+        self.message.say(shelf.message or hint or text, "quiet" if quiet else "error")
         self._allow()
         delimiter = concept.tag_delimiter if concept else ","
         self.tags.show_captions(shelf.captions.values(), delimiter, bool(shelf.locked))
@@ -247,17 +294,19 @@ class DataPage:
             f"{path}\n{problem.message}" if problem else str(path),
         )
 
-    def _chosen(self, key: str) -> None:
+    def _chosen(self, key: str, adds: bool = False, extends: bool = False) -> None:
         path = Path(key)
-        if path in self._shelf.captions:
-            self._show_image(path)
+        if path not in self._shelf.captions:
+            return
+        self._selection.select(path, self._shown, adds=adds, extends=extends)
+        self._show_image(path)
+        self._list_images()
 
     def _show_image(self, path: Path) -> None:
         concept = self._concept()
         if concept is None:
             return
         locked = self._shelf.locked or ("" if self._is_served(concept) else _OUTSIDE)
-        self.grid.choose(str(path))
         self.editor.show_image(
             path,
             self._shelf.captions[path],
@@ -265,6 +314,30 @@ class DataPage:
             locked=locked,
             extension=concept.caption_extension,
         )
+        self._mark_selected(path)
+        self._show_training()
+
+    def _mark_selected(self, path: Path | None) -> None:
+        selected = self._selection.among(self._shown)
+        marked = [str(each) for each in selected] if len(selected) > 1 else []
+        self.grid.choose(str(path) if path else "", marked)
+
+    def _show_training(self) -> None:
+        """Show the image as it is used in training, if this is visible."""
+        if self.detail.value == "training":
+            question = self._training_question()
+            work = self.training.show(question)
+            background_tasks.create(work, context=self.session.client)
+
+    def _training_question(self) -> TrainingQuestion | None:
+        concept, path, config = self._concept(), self.editor.path, self._config
+        if concept is None or path is None or config is None:
+            return None
+        image, place = image_in_training(self._shelf, path), int(self.folders.value)
+        if image is None or not self._is_served(concept):
+            return None
+        training = self._is_training(place, path)
+        return TrainingQuestion(image, config, place, training)
 
     def _is_served(self, concept: Concept) -> bool:
         return self.session.context.images.serves(concept)
@@ -277,38 +350,30 @@ class DataPage:
         if problem is not None and not problem.skipped:
             self._marks = {key: self._marks[key] for key in self._marks if key != path}
         self._list_images()
+        self._show_training()
 
     def _allow(self) -> None:
-        concept, title = self._concept(), title_of_last_edit()
+        concept = self._concept()
         served = concept is not None and self._is_served(concept)
         editable = bool(self._shelf.captions) and not self._shelf.locked and served
-        self.edit.set_enabled(editable)
-        self.undo.set_enabled(bool(title))
-        self.undo.props["title"] = f"Undo: {title}" if title else "No edit to undo."
+        self.tools.allow(editable)
 
     def _editable(self) -> EditableCaptions | None:
         concept = self._concept()
-        if concept is None:
+        if concept is None or not self._is_served(concept):
             return None
-        return EditableCaptions.of(self._shelf, concept, self._config, self._shown)
+        selected = self._selection.among(self._shown)
+        return EditableCaptions.of(
+            self._shelf, concept, self._config, self._shown, selected
+        )
 
-    def _open_edit(self) -> None:
-        captions = self._editable()
-        if captions is not None:
-            open_bulk_edit(captions, self._write)
-
-    async def _write(self, changes: Sequence[Change], title: str) -> None:
-        self._edited(await attempt_in_thread(lambda: edited_captions(changes, title)))
-
-    async def _undo(self) -> None:
-        self._edited(await attempt_in_thread(undo_last_edit))
-
-    def _edited(self, text: str | None) -> None:
+    def _edited(self, text: str) -> None:
         """Show captions that were edited together."""
         concept = self._concept()
-        if text is None or concept is None:
+        if concept is None:
             return
-        ui.notify(text)
+        if text:
+            ui.notify(text)
         self._read(concept)
         self._start_survey(again=True)
 
@@ -329,15 +394,11 @@ class DataPage:
             )
             self.used.props["title"] = "If disabled, training skips this folder."
         with ui.row().classes("w-full gap-2 items-center"):
-            upload = _tool("Upload…", "Upload images, captions or a zip file")
+            upload = tool_button("Upload…", "Upload images, captions or a zip file")
             upload.on_click(lambda: open_upload(self.session, self._uploaded))
-            self.edit = _tool(
-                "Edit captions…",
-                "Add a trigger word or text, or find and replace, in many captions.",
+            self.tools = CaptionButtons(
+                self.session.context, self._editable, self._edited
             )
-            self.edit.on_click(self._open_edit)
-            self.undo = _tool("Undo edit", "No edit to undo.")
-            self.undo.on_click(self._undo)
         self.message = Message()
 
     def _build_images(self) -> None:
@@ -350,9 +411,9 @@ class DataPage:
             with ui.tab_panel("images").classes("p-0 gap-1"):
                 self._build_list()
             with ui.tab_panel("tags").classes("p-0 gap-1"):
-                self.tags = TagBox(self._show_tag, self._editable, self._write)
+                self.tags = TagBox(self._show_tag, self._editable, self.tools.write)
             with ui.tab_panel("survey").classes("p-0 gap-1"):
-                self.survey = SurveyBox()
+                self.survey = SurveyBox(self._go_to, self._crop_of)
 
     def _build_list(self) -> None:
         with ui.row(wrap=False).classes("w-full gap-2 q-mt-sm"):
@@ -370,11 +431,14 @@ class DataPage:
             self.search.classes("w-full")
         self.pages = ui.pagination(1, 1, on_change=self._show_page)
         self.pages.props("dense max-pages=6")
-        self.grid = ThumbnailsView(self._chosen)
-        self.editor = CaptionBox(self._saved)
-
-
-def _tool(text: str, hint: str) -> ui.button:
-    button = ui.button(text).props("outline no-caps dense padding='4px 10px'")
-    button.props["title"] = hint
-    return button
+        self.grid = ThumbnailsView(self._chosen, multiple=True)
+        with ui.tabs(on_change=self._show_training) as self.detail:
+            ui.tab("caption", label="Caption")
+            ui.tab("training", label="In training")
+        self.detail.props("dense no-caps align=left")
+        panels = ui.tab_panels(self.detail, value="caption", animated=False)
+        with panels.props("keep-alive").classes("w-full"):
+            with ui.tab_panel("caption").classes("p-0"):
+                self.editor = CaptionBox(self._saved)
+            with ui.tab_panel("training").classes("p-0"):
+                self.training = TrainingBox(self.session.context)

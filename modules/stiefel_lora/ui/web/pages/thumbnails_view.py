@@ -30,16 +30,25 @@ class ThumbnailsView(ui.element, component="thumbnails_view.js"):
     """Grid of thumbnails.
 
     Args:
-        chosen: function that is called with the key of a selected image.
+        chosen: function that is called with the key of a clicked image, whether it is
+            added to the selection (Ctrl), and whether a range is selected (Shift).
+        multiple: whether several images can be selected.
     """
 
-    def __init__(self, chosen: Callable[[str], None]) -> None:
+    def __init__(
+        self, chosen: Callable[[str, bool, bool], None], *, multiple: bool = False
+    ) -> None:
         super().__init__()
         self.props["items"] = []
         self.props["chosen"] = ""
+        self.props["selected"] = []
+        self.props["multiple"] = multiple
 
         def clicked(event: events.GenericEventArguments) -> None:
-            chosen(str(event.args["key"]))
+            found = event.args
+            chosen(
+                str(found["key"]), bool(found.get("adds")), bool(found.get("extends"))
+            )
 
         self.on("chosen", clicked)
 
@@ -49,7 +58,9 @@ class ThumbnailsView(ui.element, component="thumbnails_view.js"):
         if found != self.props["items"]:
             self.props["items"] = found
 
-    def choose(self, key: str) -> None:
-        """Mark an image as selected."""
+    def choose(self, key: str, selected: Sequence[str] = ()) -> None:
+        """Mark an image as shown in detail, and others as selected."""
         if key != self.props["chosen"]:
             self.props["chosen"] = key
+        if [*selected] != self.props["selected"]:
+            self.props["selected"] = [*selected]
