@@ -374,6 +374,7 @@ def test_the_verbs_and_their_options_are_frozen():
             "names",
             "datasets",
             "runs",
+            "models",
             "allow_custom_code",
             "open_browser",
             "plugins",
