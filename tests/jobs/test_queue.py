@@ -217,7 +217,7 @@ def test_racing_processes_never_claim_one_job_twice(queue, config):
 
 def test_a_file_that_is_no_database(tmp_path):
     (tmp_path / "queue.sqlite3").write_text("no database, but long enough" * 50)
-    with pytest.raises(OutputError, match=r"cannot be used .*not a database"):
+    with pytest.raises(OutputError, match=r"is damaged .*not a database.*Rename"):
         Queue(tmp_path)
 
 

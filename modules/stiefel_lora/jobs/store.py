@@ -120,6 +120,13 @@ class Store:
         except sqlite3.IntegrityError:
             raise
         except (sqlite3.Error, OSError) as error:
+            # Others are of subclasses: a full disk or a lock is an OperationalError.
+            if type(error) is sqlite3.DatabaseError:
+                raise OutputError(
+                    f"The queue {self.path} is damaged ({error}). Rename it to "
+                    "start with an empty queue. Run folders and running jobs are not "
+                    "affected."
+                ) from error
             raise OutputError(
                 f"The queue {self.path} cannot be used ({error}). It requires free "
                 "space on a local disk. Running jobs are not affected."
