@@ -62,5 +62,6 @@ def test_chains_are_followed_through_imports_and_methods(tmp_path):
     assert count_house.lines(house)["docstring lines"] == 1
 
 
+@pytest.mark.slow
 def test_a_commit_is_read_as_a_folder_is():
     assert "optim/stiefel.py" in count_house.read("HEAD").files

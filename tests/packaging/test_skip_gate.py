@@ -72,6 +72,7 @@ def test_line_without_reason_is_refused(tmp_path: Path) -> None:
         _skip_gate.read_list(path)
 
 
+@pytest.mark.slow
 def test_skips_of_several_processes_are_seen_once(tmp_path: Path) -> None:
     workers = ("-n", "2", "--dist", "worksteal")
     done = _pytest(tmp_path, SKIPPING, "", *workers)

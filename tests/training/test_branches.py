@@ -102,6 +102,7 @@ def test_later_checkpoints_make_way_and_the_next_resume_stays_on_the_branch(
     assert not list(folder.abandoned.glob("after-step-7*"))
 
 
+@pytest.mark.slow
 def test_the_first_branch_can_be_had_back(
     tiny_sdxl: Path, root: Path, stop_after: StopAfter
 ) -> None:
@@ -127,6 +128,7 @@ def test_the_first_branch_can_be_had_back(
     assert last.branch.parents == ((first.branch.name, 8),)
 
 
+@pytest.mark.slow
 def test_files_of_the_other_branch_make_way_when_the_first_one_is_had_back(
     tiny_sdxl: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +149,7 @@ def test_files_of_the_other_branch_make_way_when_the_first_one_is_had_back(
     assert (aside / "lora" / "tiny.safetensors").read_bytes() == other
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_first_checkpoint_of_a_branch_does_not_hide_it(
     tiny_sdxl: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +261,7 @@ def job_of(folder: RunFolder, config: TrainConfig) -> Job:
     )
 
 
+@pytest.mark.slow
 def test_nan_after_a_branch_names_a_checkpoint_that_is_there(
     tiny_sdxl: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +303,7 @@ def test_a_damaged_checkpoint_is_moved_aside_by_what_takes_its_place(
     assert names(folder.abandoned / "after-step-6" / "checkpoints") == ["step-8"]
 
 
+@pytest.mark.slow
 def test_the_best_lora_of_the_left_branch_is_not_taken_for_that_of_this_one(
     tiny_sdxl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def test_counting() -> None:
     assert not never.wanted
 
 
+@pytest.mark.slow
 def test_run_ends_early_keeps_the_best_and_reports_it(
     tiny_sdxl: Path,
     tmp_path: Path,

@@ -95,6 +95,7 @@ def test_a_run_in_epochs_equals_the_run_of_its_steps(
     assert start["values"]["steps"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [7.0, 70.0])
 def test_minutes_change_no_training_numerics(
     tiny_sdxl: Path, tmp_path: Path, clock: Clock, seconds: float

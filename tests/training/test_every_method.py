@@ -25,6 +25,7 @@ def test_it_trains_stops_and_resumes_to_the_bit(
     check_stop_and_resume(tiny_sdxl, tmp_path, stop_after, {"name": name})
 
 
+@pytest.mark.slow
 def test_so_does_any_optimizer_by_its_class(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
 ) -> None:

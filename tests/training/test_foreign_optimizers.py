@@ -192,6 +192,7 @@ def test_weights_of_eval_mode_are_measured_shown_and_written_those_of_train_trai
     torch.testing.assert_close(up, (y - 0.1 * z) / 0.9, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", ["off", "cpu"])
 def test_schedule_free_runs_end_the_same_however_often_they_are_measured_or_stopped(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, ema: str

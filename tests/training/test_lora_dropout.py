@@ -124,6 +124,7 @@ def test_validation_uses_all_of_the_lora(tiny_sdxl: Path, tmp_path: Path) -> Non
     assert second.validation_before == pytest.approx(first.validation_after, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stiefel_lora", "adamw"])
 def test_a_run_resumes_to_the_bit(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, name: str

@@ -271,6 +271,7 @@ def test_at_the_start_only_the_images_have_a_gradient(
     assert result.validation_before == pytest.approx(result.validation_after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["lora", "both encoders"])
 def test_a_run_that_is_cut_ends_the_same(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, case: str

@@ -101,6 +101,7 @@ def test_base_stays_and_factors_move(
     assert len(load_lora(result.lora_files[0])) == len(machine.pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_near_the_model_and_resumes_to_the_bit(
     tiny_sdxl: Path, tmp_path: Path, kind: str

@@ -49,6 +49,7 @@ def trained(
     return family, model, train(config), config.resolved_alpha
 
 
+@pytest.mark.slow
 def test_a_stock_pipeline_shows_the_trainers_own_image(
     trained: tuple[str, Path, TrainResult, float],
 ) -> None:

@@ -44,6 +44,7 @@ def test_the_first_step_of_adam_has_the_length_of_each_rate(
     assert seen == {0.5, 1, 3}
 
 
+@pytest.mark.slow
 def test_a_run_logs_all_rates_and_resumes_to_the_bit(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
 ) -> None:

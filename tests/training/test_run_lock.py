@@ -24,6 +24,7 @@ with hold_run(pathlib.Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_is_not_resumed(
     tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,7 @@ def test_files_hold_the_trigger_word_and_inspect_shows_it(
         assert facts_of(inspect_lora(open_lora(path)))["trigger words"] == "ohwx"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
 def test_training_and_samples_use_the_same_layer_and_length(
     tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: bool

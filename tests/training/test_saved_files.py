@@ -31,6 +31,7 @@ def names(run_dir: Path) -> list[str]:
     return sorted(path.stem for path in (run_dir / "lora").iterdir())
 
 
+@pytest.mark.slow
 def test_files_are_saved_at_the_interval_and_the_oldest_removed(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter
 ) -> None:

@@ -87,6 +87,7 @@ def stock_image(model: Path, lora: Path | None) -> torch.Tensor:
     return images[0] * 2 - 1
 
 
+@pytest.mark.slow
 def test_both_files_give_the_trainers_own_image(
     tiny_sd15: Path, result: TrainResult
 ) -> None:
@@ -98,6 +99,7 @@ def test_both_files_give_the_trainers_own_image(
         assert (own - found).abs().max() <= 1e-4, path.name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(
     tiny_sd15: Path, result: TrainResult, tmp_path: Path, stop_after: StopAfter
 ) -> None:

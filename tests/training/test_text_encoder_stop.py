@@ -79,6 +79,7 @@ def test_the_factors_stay_and_the_rates_are_0(
     assert "The LoRA of text_encoder is no longer trained after step 2." in shown
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit(
     tiny_sdxl: Path,
     tmp_path: Path,

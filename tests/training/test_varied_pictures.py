@@ -23,6 +23,7 @@ def varied(model: Path, root: Path, **changes: Any) -> TrainConfig:
     return tiny_config(model, root, **{**varied_settings(root), "steps": 7, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent_caching", [True, False])
 def test_a_run_cut_inside_a_pass_ends_the_same(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, latent_caching: bool
@@ -46,6 +47,7 @@ MARKUP = {
 MARKED = "{thing|stuff}, {red|blue} ||| small;;;old, worn, {big|tiny}\nanother, line"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [False, True], ids=["cached", "trained"])
 def test_a_run_with_wildcards_that_is_cut_ends_the_same(
     tiny_sdxl: Path, tmp_path: Path, stop_after: StopAfter, trained: bool

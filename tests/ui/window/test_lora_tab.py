@@ -237,6 +237,7 @@ app.exec()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["close", "exit", "delete"])
 def test_the_window_ends_while_a_file_is_inspected(way, tmp_path: Path):
     paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
