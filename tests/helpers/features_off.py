@@ -715,7 +715,7 @@ OFF = (
     ),
     Off(
         _AUTOMATIC,
-        "ui.views.caption_tools.CaptionTools.captioner",
+        "ui.controllers.auto_captions.WrittenCaptions.record",
         Call("record_changes", "0"),
         (f"{_TAB}test_captions_are_written_by_a_model_and_undone",),
     ),
