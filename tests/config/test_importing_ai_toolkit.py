@@ -236,6 +236,39 @@ def test_what_has_no_counterpart_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sections", "lost"),
+    [
+        ({}, ["network"]),
+        ({"network": {"type": "lora"}}, []),
+        ({"network": {"type": "lora"}, "type": "concept_slider"}, ["type"]),
+    ],
+)
+def test_a_job_that_trains_no_lora_is_reported(
+    tmp_path: Path, sections: dict[str, Any], lost: list[str]
+) -> None:
+    assert _lost(_read(tmp_path, **sections)) == lost
+
+
+@pytest.mark.parametrize(
+    ("datasets", "lost"),
+    [([{}], True), ([{"cache_text_embeddings": True}], False)],
+)
+def test_an_unloaded_text_encoder_leaves_out_captions(
+    tmp_path: Path, datasets: list[dict[str, Any]], lost: bool
+) -> None:
+    found = _read(tmp_path, train={"unload_text_encoder": True}, datasets=datasets)
+    assert ("train.unload_text_encoder" in _lost(found)) is lost
+
+
+def test_layers_outside_the_blocks_are_trained_if_asked_for(tmp_path: Path) -> None:
+    for only, layers in ((True, ["transformer_blocks"]), (False, None)):
+        network = {"type": "lora", "transformer_only": only}
+        found = _read(tmp_path, network=network)
+        assert found.data.get("layer_filter") == layers
+        assert _lost(found) == []
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("a: 1\n", "is no configuration of ai-toolkit"),

@@ -148,6 +148,30 @@ def test_the_text_encoders_have_their_own_rates() -> None:
     assert "train_text_encoder" not in _data("--network_train_unet_only")
 
 
+FLUX_PARTS = [
+    ("--cache_text_encoder_outputs --text_encoder_lr 1e-5 1e-6", (1e-5, None)),
+    ("--cache_text_encoder_outputs_to_disk", (1e-4, None)),
+    ("--network_args train_t5xxl=True --text_encoder_lr 1e-5 1e-6", (1e-5, 1e-6)),
+    ("--network_args train_t5xxl=True --network_train_unet_only", (None, None)),
+    ("--network_train_unet_only --cache_text_encoder_outputs", (None, None)),
+    ("--text_encoder_lr 0 --cache_text_encoder_outputs", (None, None)),
+]
+
+
+@pytest.mark.parametrize(("text", "rates"), FLUX_PARTS)
+def test_clip_of_flux_is_trained_beside_a_cached_t5(
+    text: str, rates: tuple[float | None, float | None]
+) -> None:
+    words = f"flux_train_network.py --learning_rate 1e-4 {text}".split()
+    found = parse_config(import_words(words).data)
+    own = (found.text_encoder_learning_rate, found.text_encoder_2_learning_rate)
+    trained = (found.train_text_encoder, found.train_text_encoder_2)
+    pairs = zip(trained, own, strict=True)
+    assert rates == tuple((rate or 1e-4) if on else None for on, rate in pairs)
+    # The other family whose outputs are cached has no trained text encoder.
+    assert "train_text_encoder" not in _data("--cache_text_encoder_outputs")
+
+
 @pytest.mark.parametrize("rates", ["0.5 0.1", "0.5", "1 0.1"])
 def test_rates_that_are_not_possible_are_reported_once(rates: str) -> None:
     found = _words(
@@ -643,6 +667,16 @@ def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
     options |= {"epoch": 1, "max_train_steps": 200}
     path.write_text(json.dumps(options), encoding="utf-8")
     assert import_file(path).data["learning_rate_warmup_steps"] == 20
+
+
+@pytest.mark.parametrize("kind", ["LyCORIS/LoCon", "Standard"])
+def test_options_of_lycoris_are_those_of_its_lora(tmp_path: Path, kind: str) -> None:
+    keys = {"use_tucker": True, "train_norm": True, "LyCORIS_preset": "attn-only"}
+    options = {"LoRA_type": kind, "learning_rate": 1e-4, **keys, "use_scalar": False}
+    path = tmp_path / "gui.json"
+    path.write_text(json.dumps(options), encoding="utf-8")
+    lost = {entry.key for entry in import_file(path).report.differences}
+    assert lost == (set(keys) if kind.startswith("LyCORIS") else set())
 
 
 def test_a_line_of_flags_without_a_prompt_is_reported(tmp_path: Path) -> None:

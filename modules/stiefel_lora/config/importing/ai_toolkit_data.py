@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..foreign import reasons as why
-from .ai_toolkit_names import UNIT, WITHOUT
+from .ai_toolkit_names import WITHOUT
+from .ai_toolkit_values import without
 from .key_rules import Result, Rule, Scope, ignore, left, take, took, turned
 
 __all__ = ["DATASET", "DATASET_DEFAULTS"]
@@ -49,7 +50,7 @@ def _least(scope: Scope, value: Any) -> Result:
 
 
 DATASET: dict[str, Rule] = {
-    **{name: ignore(reason, UNIT) for name, reason in WITHOUT.items()},
+    **{name: without("", name, reason) for name, reason in WITHOUT.items()},
     **dict.fromkeys(
         ("controls", "control_from_same_folder", "unconditional_path", "poi"),
         ignore(why.CONDITIONS),
@@ -103,7 +104,7 @@ DATASET: dict[str, Rule] = {
     "num_repeats": take("repeats", int),
     "random_crop": take("enable_crop_jitter", bool),
     "resolution": _resolution,
-    "scale": ignore(why.AUGMENTATION, UNIT),
+    "scale": ignore(why.AUGMENTATION, (1, 1.0)),
     "shuffle_augmentations": ignore(why.AUGMENTATION),
     "shuffle_tokens": take("enable_tag_shuffling", bool),
     "token_dropout_rate": take("tag_dropout_probability", float),

@@ -5,10 +5,7 @@ from __future__ import annotations
 from ..foreign import ai_toolkit
 from ..foreign import reasons as why
 
-__all__ = ["IDLE", "MORE", "UNIT", "WITHOUT"]
-
-UNIT = (1, 1.0)
-"""Values with which a factor has no effect."""
+__all__ = ["IDLE", "MORE", "WITHOUT"]
 
 WITHOUT: dict[str, str] = {
     name: reason
@@ -85,6 +82,8 @@ IDLE = frozenset(
         "model.use_text_encoder_2",
         "network.split_multistage_loras",
         "model.compile_dynamic",
+        "train.adapter_lr",
+        "train.embedding_lr",
         "train.train_refiner",
     ]
 )

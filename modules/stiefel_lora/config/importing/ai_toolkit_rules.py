@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from ..foreign import reasons as why
-from .ai_toolkit_names import IDLE, MORE, UNIT, WITHOUT
+from .ai_toolkit_names import MORE, WITHOUT
 from .ai_toolkit_samples import SAMPLES
+from .ai_toolkit_values import without
 from .key_rules import (
     Result,
     Rule,
@@ -38,7 +39,7 @@ _STEPS = 1000
 _EPS = 1e-6
 # Below it, ai-toolkit uses a learning rate of 1 for Prodigy.
 _LOWEST = 0.1
-_OTHER_LOSSES = ("mse", "mae")
+_TRAINERS = ("sd_trainer", "ui_trainer", "diffusion_trainer")
 
 DEFAULTS: dict[str, Any] = {
     "model.dtype": "float16",
@@ -140,7 +141,7 @@ def _accumulated(scope: Scope, value: Any) -> Result:
 
 def _network(scope: Scope, value: Any) -> Result:
     sets: dict[str, Any] = {"layer_filter_preset": "full"}
-    if scope.family == "flux":
+    if scope.family == "flux" and scope.get("network.transformer_only", True):
         sets = {"layer_filter": ["transformer_blocks"]}
     if scope.get("network.network_kwargs.only_if_contains"):
         sets = {}
@@ -244,6 +245,18 @@ def _text_rate(scope: Scope, value: Any) -> Result:
     return left("see train_text_encoder", matters=False)
 
 
+def _unloaded(scope: Scope, value: Any) -> Result:
+    datasets = scope.parent.get("datasets") if scope.parent else None
+    items = datasets if isinstance(datasets, list) else []
+    cached = any(isinstance(i, dict) and i.get("cache_text_embeddings") for i in items)
+    if not value or cached:
+        return left(why.OFFLOADING, matters=False)
+    return left(
+        "captions are used here. Without cache_text_embeddings, ai-toolkit replaces "
+        "them by the trigger word, or by nothing"
+    )
+
+
 def _ema(scope: Scope, value: Any) -> Result:
     if not value:
         return turned("", {"ema": "off"})
@@ -323,9 +336,7 @@ _OWN: dict[str, Rule] = {
     ),
     "network.pretrained_lora_path": _weights,
     "network.rank": take("lora_rank", int),
-    "network.transformer_only": ignore(
-        "layers outside the blocks are not included", (True,)
-    ),
+    "network.transformer_only": ignore("is part of type", matters=False),
     "network.type": _network,
     "logging.project_name": _project,
     "logging.use_wandb": _use_wandb,
@@ -354,12 +365,12 @@ _OWN: dict[str, Rule] = {
     "train.attention_backend": ignore("sdp is used", ("native",), matters=False),
     "train.batch_size": take("batch_size", int),
     "train.bypass_guidance_embedding": ignore("guidance_scale is an input of FLUX"),
-    "train.cfg_scale": ignore(why.LOSSES, UNIT),
+    "train.cfg_scale": ignore(why.LOSSES, (1, 1.0)),
     "train.content_or_style": ignore(why.TIMESTEPS, ("balanced",)),
     "train.disable_sampling": ignore("sets sample_every to 0", matters=False),
     "train.dtype": mapped("train_dtype", _DTYPES, "unknown data type"),
     "train.ema_config.ema_decay": _decay,
-    "train.ema_config.param_multiplier": ignore("the average is simple", UNIT),
+    "train.ema_config.param_multiplier": ignore("the average is simple", (1, 1.0)),
     "train.ema_config.use_ema": _ema,
     "train.ema_config.use_feedback": ignore("the average is not fed back"),
     "train.gradient_accumulation": _accumulated,
@@ -395,21 +406,22 @@ _OWN: dict[str, Rule] = {
     "train.train_turbo": ignore(why.TIMESTEPS),
     "train.train_unet": ignore("the denoiser is always trained", (True,)),
     "train.unet_lr": _own_rate,
+    "train.unload_text_encoder": _unloaded,
     "train.xformers": _attention,
     "trigger_word": take("trigger_word", str),
     "training_folder": take("output_dir", str),
-    "type": ignore("a LoRA is trained", matters=False),
+    "type": ignore("it is another kind of training than that of a LoRA", _TRAINERS),
 }
 _SECTIONS = ("logging", "model", "network", "sample", "save", "train")
 
 PROCESS: dict[str, Rule] = {
     **{
-        f"{section}.{name}": ignore(reason, UNIT)
+        f"{section}.{name}": without(section, name, reason)
         for section in _SECTIONS
         for name, reason in WITHOUT.items()
     },
     **{
-        name: ignore(reason, UNIT, matters=False if name in IDLE else None)
+        name: without(*name.split(".", 1), reason)
         for reason, names in MORE.items()
         for name in names.split()
     },

@@ -79,9 +79,10 @@ def from_ai_toolkit(
     found = family or _family(process.get("model"))
     source = {key: value for key, value in process.items() if key != "datasets"}
     place = "config.process.0."
-    scope = Scope(source, DEFAULTS, found)
+    whole = Scope(process, {}, found)
+    scope = Scope(source, DEFAULTS, found, whole)
     if scope.has("network.rank") or scope.has("network.alpha"):
-        scope = Scope(source, _with_short_names(scope), found)
+        scope = Scope(source, _with_short_names(scope), found, whole)
     rules = {**PROCESS, **option_rules(scope)}
     if scope.get("train.optimizer_params"):
         del rules["train.optimizer_params"]
@@ -97,7 +98,7 @@ def from_ai_toolkit(
         concepts.append(concept)
     result = _completed(nested(flat), concepts)
     result["run_name"] = str(config.get("name") or "run")
-    entries = [*_outside(data), *entries]
+    entries = [*_outside(data), *_without_network(process, place), *entries]
     return finished({"model_type": found, **result}, entries, "ai-toolkit", [])
 
 
@@ -175,6 +176,18 @@ def _completed(
         found |= {"masked_training": True, "unmasked_probability": 0.0}
         found.setdefault("unmasked_weight", 0.0)
     return {**found, **result, "concepts": concepts, "output_formats": ["peft"]}
+
+
+def _without_network(process: Mapping[str, Any], place: str) -> list[Entry]:
+    """Return the entry of a job that trains the whole model, as it has no network."""
+    if process.get("network") is not None:
+        return []
+    note = (
+        "is not set, so the whole model is trained there. A LoRA is trained instead, "
+        f"because {why.ADAPTERS}. The learning rate of a full fine-tune is too low for "
+        "a LoRA"
+    )
+    return [Entry(f"{place}network", None, "ignored", note=note, matters=True)]
 
 
 def _outside(data: Mapping[str, Any]) -> list[Entry]:

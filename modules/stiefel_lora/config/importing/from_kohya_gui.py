@@ -93,6 +93,25 @@ def _used(scope: Scope, value: Any) -> Any:
     return left("sets the model family", matters=False)
 
 
+def _of_locon(rule: Rule) -> Rule:
+    """Return a rule for an option of LyCORIS that its LoRA has, too."""
+
+    def changed(scope: Scope, value: Any) -> Any:
+        kind = scope.parent.get("LoRA_type") if scope.parent else None
+        if kind != "LyCORIS/LoCon":
+            return left("is only used by adapters of LyCORIS", matters=False)
+        return rule(scope, value)
+
+    return changed
+
+
+def _scaled_dropout(scope: Scope, value: Any) -> Any:
+    rate = scope.parent.get("rank_dropout") if scope.parent else None
+    if not float(rate or 0):
+        return left("is only used with rank_dropout", matters=False)
+    return left("is described at rank_dropout", matters=False)
+
+
 _LYCORIS = ignore("is only used by other adapters of LyCORIS", matters=False)
 _FINE_TUNING = ignore("is only used by full fine-tuning", matters=False)
 _EMBEDDINGS = ignore("is only used for embeddings", matters=False)
@@ -101,22 +120,26 @@ _OTHER_FAMILY = ignore("is only used for other families", matters=False)
 _BLOCK_RATES = ignore("learning_rate_pattern sets rates of layers, by their names")
 
 GUI_RULES: dict[str, Rule] = {
+    "LyCORIS_preset": _of_locon(
+        ignore("layer_filter_preset sets the layers, as in networks.lora", ("full",))
+    ),
+    "bypass_mode": _of_locon(ignore("it does not change results", matters=False)),
+    "rank_dropout_scale": _of_locon(_scaled_dropout),
+    "train_norm": _of_locon(ignore("norm layers are not trained")),
+    **dict.fromkeys(
+        ("use_cp", "use_tucker"),
+        _of_locon(ignore("convolutions are not decomposed further")),
+    ),
+    "use_scalar": _of_locon(ignore("there is no trained factor of the LoRA")),
     **dict.fromkeys(("sdxl", "sdxl_checkbox", "flux1_checkbox", "sd3_checkbox"), _used),
     **dict.fromkeys(
         (
-            "LyCORIS_preset",
-            "bypass_mode",
             "constrain",
             "decompose_both",
             "factor",
-            "rank_dropout_scale",
             "rescaled",
-            "train_norm",
             "train_on_input",
             "unit",
-            "use_cp",
-            "use_scalar",
-            "use_tucker",
         ),
         _LYCORIS,
     ),
@@ -235,7 +258,7 @@ def from_kohya_gui(
         for key, value in data.items()
         if key in GUI_RULES and key not in labels.values()
     }
-    extra, _ = walk(Scope(own, {}, chosen), GUI_RULES)
+    extra, _ = walk(Scope(own, {}, chosen, Scope(data, {}, chosen)), GUI_RULES)
     extra += [
         Entry(key, data[key], "ignored", note="0 means that it is not set")
         for key in unset

@@ -11,13 +11,13 @@ from .import_report import Outcome
 
 __all__ = [
     "HARMLESS",
-    "NEUTRAL",
     "Result",
     "Rule",
     "Rules",
     "Scope",
     "dropout",
     "ignore",
+    "is_one_of",
     "left",
     "mapped",
     "not_for_flux",
@@ -29,8 +29,8 @@ __all__ = [
     "without_counterpart",
 ]
 
-NEUTRAL: tuple[Any, ...] = (False, None, 0, "", "0", [], {})
-"""Values that switch an option off."""
+_UNSET: tuple[Any, ...] = (None, "", [], {})
+_OFF: tuple[Any, ...] = (False, 0, "0")
 
 HARMLESS = frozenset(
     {
@@ -199,22 +199,33 @@ def mapped(key: str, values: Mapping[Any, Any], lost: str) -> Rule:
     return rule
 
 
+def is_one_of(value: Any, values: Collection[Any]) -> bool:
+    """Return whether a value is one of several, of which 1 is not true.
+
+    >>> is_one_of(True, (1, 1.0)), is_one_of(1.0, (1,)), is_one_of(False, (0,))
+    (False, True, False)
+    """
+    flag = isinstance(value, bool)
+    return any(value == each and flag == isinstance(each, bool) for each in values)
+
+
 def ignore(
-    reason: str, neutral: Collection[Any] = NEUTRAL, *, matters: bool | None = None
+    reason: str, neutral: Collection[Any] = _OFF, *, matters: bool | None = None
 ) -> Rule:
     """Return a rule for an option that is not supported.
 
     Args:
         reason: why, to follow "because".
-        neutral: values with which the option has no effect, besides ``NEUTRAL``.
+        neutral: values with which the option has no effect, such as the default of the
+            other program. By default, false and 0.
         matters: whether other values change training. By default, this depends on
             ``HARMLESS``.
     """
     changes = reason not in HARMLESS if matters is None else matters
-    off = (*NEUTRAL, *neutral)
+    off = (*_UNSET, *neutral)
 
     def rule(scope: Scope, value: Any) -> Result:
-        if value in off:
+        if is_one_of(value, off):
             return left("has no effect with this value", matters=False)
         return left(reason, matters=changes)
 

@@ -126,9 +126,18 @@ def _text_rates(scope: Scope) -> list[float] | None:
     return [float(rate) for rate in (given if isinstance(given, list) else [given])]
 
 
+def _are_cached(scope: Scope) -> bool:
+    """Return whether the outputs of all text encoders are cached.
+
+    For FLUX, sd-scripts only caches those of T5, and trains CLIP.
+    """
+    keys = ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")
+    return scope.family != "flux" and any(scope.get(key) for key in keys)
+
+
 def _text_encoders(scope: Scope, value: Any) -> Result:
     """Translate network_train_unet_only. The rates are those of text_encoder_lr."""
-    if value or scope.get("cache_text_encoder_outputs"):
+    if value or _are_cached(scope):
         return turned("", {"train_text_encoder": False})
     parts = [part for part, rate in _rates_of_parts(scope).items() if rate != 0]
     if not parts:
@@ -141,7 +150,7 @@ def _rates_of_parts(scope: Scope) -> dict[str, float | None]:
     """Return the learning rate of each text encoder, or None if it is not set."""
     rates = _text_rates(scope)
     parts = ["text_encoder"]
-    if scope.family == "sdxl":
+    if scope.family == "sdxl" or scope.get("network_args.train_t5xxl"):
         parts.append("text_encoder_2")
     return {
         part: rates[min(number, len(rates) - 1)] if rates else None
@@ -152,7 +161,7 @@ def _rates_of_parts(scope: Scope) -> dict[str, float | None]:
 def _text_rate(scope: Scope, value: Any) -> Result:
     if scope.get("network_train_unet_only"):
         return left("is not used with network_train_unet_only", matters=False)
-    used = optimizer_of(scope).is_same and not scope.get("cache_text_encoder_outputs")
+    used = optimizer_of(scope).is_same and not _are_cached(scope)
     rates = {
         f"{part}_learning_rate": rate
         for part, rate in _rates_of_parts(scope).items()
@@ -251,6 +260,12 @@ def _algorithm(scope: Scope, value: Any) -> Result:
 _NO_DROPOUT = ("network_args.dora_wd", "torch_compile")
 
 
+def _t5(scope: Scope, value: Any) -> Result:
+    if not value or scope.family != "flux":
+        return left("has no effect with this value", matters=False)
+    return left("see network_train_unet_only", matters=False)
+
+
 def _rank_dropout(scope: Scope, value: Any) -> Result:
     found = dropout("rank_dropout", *_NO_DROPOUT)(scope, value)
     if not found.sets or not str(scope.get("network_module")).startswith("lycoris"):
@@ -273,7 +288,7 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_unet_lr_ratio": _lora_plus,
     "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
     "rank_dropout": _rank_dropout,
-    "train_t5xxl": take("train_text_encoder_2", bool),
+    "train_t5xxl": _t5,
     "verbose": ignore(why.LOGS),
 }
 """Rules of ``network_args``."""
