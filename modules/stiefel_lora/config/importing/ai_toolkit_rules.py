@@ -421,7 +421,7 @@ PROCESS: dict[str, Rule] = {
         for name, reason in WITHOUT.items()
     },
     **{
-        name: without(*name.split(".", 1), reason)
+        name: without(name.partition(".")[0], name.partition(".")[2], reason)
         for reason, names in MORE.items()
         for name in names.split()
     },
