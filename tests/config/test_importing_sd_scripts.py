@@ -138,13 +138,13 @@ def test_values_keep_their_meaning(text: str, wanted: dict[str, Any]) -> None:
     assert {key: data.get(key) for key in wanted} == wanted
 
 
-def test_the_text_encoders_have_their_own_rates() -> None:
-    data = _data("--unet_lr 1e-4 --text_encoder_lr 1e-5 2e-5")
-    assert data["text_encoder_learning_rate"] == 1e-5
-    assert data["text_encoder_2_learning_rate"] == 2e-5
-    one = _data("--unet_lr 1e-4 --text_encoder_lr 1e-5 0")
-    assert one["train_text_encoder"] is True
-    assert "train_text_encoder_2" not in one
+def test_the_text_encoders_of_sdxl_have_the_first_rate() -> None:
+    found = _words("--unet_lr 1e-4 --text_encoder_lr 1e-5 0")
+    assert found.data["text_encoder_learning_rate"] == 1e-5
+    assert found.data["text_encoder_2_learning_rate"] == 1e-5
+    (entry,) = (e for e in found.report.entries if e.key == "text_encoder_lr")
+    assert "the first one for both" in entry.note
+    assert "train_text_encoder" not in _data("--unet_lr 1e-4 --text_encoder_lr 0 1e-5")
     assert "train_text_encoder" not in _data("--network_train_unet_only")
 
 
@@ -172,7 +172,25 @@ def test_clip_of_flux_is_trained_beside_a_cached_t5(
     assert "train_text_encoder" not in _data("--cache_text_encoder_outputs")
 
 
-@pytest.mark.parametrize("rates", ["0.5 0.1", "0.5", "1 0.1"])
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("--learning_rate 1e-5 --unet_lr 1e-4", 1e-5),
+        ("--unet_lr 1e-4", 2e-6),
+        ("--learning_rate 1e-5", None),
+        ("--learning_rate 1e-5 --unet_lr 1e-4 --text_encoder_lr 3e-5", 3e-5),
+    ],
+)
+def test_text_encoders_without_a_rate_have_that_of_the_run(
+    text: str, rate: float | None
+) -> None:
+    data = _data(text)
+    assert data["train_text_encoder_2"] is True
+    assert data.get("text_encoder_learning_rate") == rate
+    assert data.get("text_encoder_2_learning_rate") == rate
+
+
+@pytest.mark.parametrize("rates", ["0.5 0.1", "0.5"])
 def test_rates_that_are_not_possible_are_reported_once(rates: str) -> None:
     found = _words(
         f"--optimizer_type Prodigy --learning_rate 1 --text_encoder_lr {rates}"

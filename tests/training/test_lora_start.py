@@ -18,7 +18,14 @@ from helpers.runs import (
 from stiefel_lora import ConfigError, ModelError
 from stiefel_lora.config import TrainConfig, parse_config
 from stiefel_lora.config.checks import check_paths
-from stiefel_lora.files import LoraWeights, apply_lora, load_lora, read_tensors
+from stiefel_lora.files import (
+    LoraFactors,
+    LoraWeights,
+    apply_lora,
+    load_lora,
+    read_tensors,
+    save_kohya,
+)
 from stiefel_lora.geometry import orthogonality_error
 from stiefel_lora.training.trainer import train
 
@@ -249,6 +256,27 @@ def test_a_bad_start_is_refused_before_a_folder_is_made(
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(donors[0].read_bytes()[:500])
     refused(ModelError, "damaged", lora_model_name=[str(damaged)])
+
+
+def test_layers_without_effect_in_a_file_are_left_out(
+    tiny_sdxl: Path, root: Path, tmp_path: Path
+) -> None:
+    """Other programs save a new LoRA of layers that SDXL does not use."""
+    last = "text_encoder.text_model.encoder.layers.1.mlp.fc1"
+    first = last.replace("1.mlp", "0.mlp")
+    used = LoraFactors(torch.ones(32, 4), torch.ones(4, 16), 4.0)
+    unused = LoraFactors(torch.zeros(32, 4), torch.ones(4, 16), 4.0)
+    path = tmp_path / "other.safetensors"
+    save_kohya(path, {first: used, last: unused})
+    settings = {"lora_model_name": [str(path)], "train_text_encoder": True, **STILL}
+    file = train(started(tiny_sdxl, root, "unused", **settings)).lora_files[KOHYA]
+    weights = load_lora(file)
+    assert last not in weights
+    assert torch.allclose(product(weights, first), torch.full((32, 16), 4.0).double())
+    # With an effect, it would be lost, and the encoder is trained already.
+    save_kohya(path, {first: used, last: used})
+    with pytest.raises(ConfigError, match=r"would be lost: .*fc1\. Remove them with"):
+        train(started(tiny_sdxl, root, "lost", **settings))
 
 
 def test_settings_that_contradict_it(tmp_path: Path) -> None:

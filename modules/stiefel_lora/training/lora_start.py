@@ -19,7 +19,7 @@ from .._wording import counted
 from ..adapters import alpha_of, pairs_of
 from ..adapters.given_factors import GivenStart, set_factors
 from ..families import Family
-from ..files.weights import LoraWeights
+from ..files.weights import LoraFactors, LoraWeights
 from ..runs.progress import say
 from .lora_reading import (
     check_shapes,
@@ -57,9 +57,12 @@ def read_start(config: TrainConfig, opened: ModelLayers) -> LoraWeights | None:
     _check_dora(config, given)
     layers = {opened.family.component: opened.targets, **opened.text_targets}
     known = layer_shapes(opened.family, layers)
+    # Other programs also save layers that they do not train, such as the last one of
+    # the first text encoder of SDXL.
+    given = {n: f for n, f in given.items() if n in known or _has_effect(f)}
     odd = [name for name in given if name not in known]
     if odd:
-        raise ConfigError(_not_trained(odd, len(given)))
+        raise ConfigError(_not_trained(config, odd, len(given)))
     check_shapes(given, known, f"{KEY}: ")
     return given
 
@@ -103,21 +106,29 @@ def _check_dora(config: TrainConfig, given: LoraWeights) -> None:
     )
 
 
-def _not_trained(names: Sequence[str], count: int) -> str:
+def _has_effect(factors: LoraFactors) -> bool:
+    return factors.is_dora or bool(factors.up.any() and factors.down.any())
+
+
+def _not_trained(config: TrainConfig, names: Sequence[str], count: int) -> str:
     shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
     parts = {name.partition(".")[0] for name in names}
-    text = sorted(part for part in parts if part.startswith("text_encoder"))
-    train = " and ".join(f"train_{part}" for part in text)
-    advice = (
-        f"Set {train} to true"
-        if train
-        else "Set layer_filter_preset to full, or conv_rank for convolutions"
+    text = {part for part in parts if part.startswith("text_encoder")}
+    train = " and ".join(
+        f"train_{p}" for p in sorted(text - {*config.text_encoder_rates})
     )
+    advice = ""
+    if train:
+        advice = f"Set {train} to true, or remove"
+    elif text < parts:
+        advice = (
+            "Set layer_filter_preset to full, or conv_rank for convolutions, or remove"
+        )
     return (
         f"{KEY}: {len(names)} of {counted(count, 'layer', 'layers')} in the files are "
-        f"not trained with these settings and would be lost: {shown}. {advice}, or "
-        "remove them with stiefel-lora lora merge FILE --section '1:PATTERN=0' "
-        "--output NEW."
+        f"not trained with these settings and would be lost: {shown}. "
+        f"{advice or 'Remove'} them with stiefel-lora lora merge FILE --section "
+        "'1:PATTERN=0' --output NEW."
     )
 
 

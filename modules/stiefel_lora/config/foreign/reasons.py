@@ -17,6 +17,7 @@ __all__ = [
     "DEVICES",
     "FACTORS",
     "FAMILIES",
+    "FUSED_LAYERS",
     "LOADER",
     "LOGS",
     "LOSSES",
@@ -58,6 +59,10 @@ FACTORS = "lora_alpha and lora_rank set the scale, and rank_pattern that of laye
 FAMILIES = (
     f"model_type must be {listed(family_names())}, and the variant is detected from "
     "the model files"
+)
+FUSED_LAYERS = (
+    "q, k and v of a block of FLUX (and the first layer of the MLP of single blocks) "
+    "share one A there, and have one each here"
 )
 LOADER = "images and captions are encoded in advance, so there is no parallel loading"
 LOGS = "logs are only written to events.jsonl and the trackers"

@@ -385,11 +385,25 @@ def _guidance(scope: Scope, value: Any) -> Result:
     return took("guidance_scale", float(value))
 
 
+# Differences of a trained second text encoder, by family.
+_SECOND = {
+    "sdxl": "OneTrainer also trains a LoRA of text_projection, which is frozen here",
+    "flux": "OneTrainer uses the dropout of T5, which is off here",
+}
+
+
 def _encoder_trained(part: str) -> Rule:
     def rule(scope: Scope, value: Any) -> Result:
+        sets: dict[str, Any] = {f"train_{part}": bool(value)}
         if not value:
-            return turned("", {f"train_{part}": False})
-        return turned("", {f"train_{part}": True})
+            return turned("", sets)
+        denoiser = "transformer" if scope.family == "flux" else "unet"
+        own = scope.has(f"{part}.learning_rate") or not optimizer_of(scope).is_same
+        if scope.has(f"{denoiser}.learning_rate") and not own:
+            # learning_rate here is that of the denoiser.
+            sets[f"{part}_learning_rate"] = float(scope.get("learning_rate"))
+        second = part == "text_encoder_2"
+        return turned(_SECOND[scope.family] if second else "", sets, matters=second)
 
     return rule
 

@@ -1,4 +1,4 @@
-"""Rules of OneTrainer for the run, the LoRA and the objective."""
+"""Rules of OneTrainer for the run and the LoRA."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .key_rules import (
     ignore,
     left,
     mapped,
-    not_for_flux,
     only_for,
     take,
     took,
     turned,
     without_counterpart,
 )
+from .onetrainer_objective import OBJECTIVE
 from .onetrainer_parts import OPTIMIZER, PARTS, optimizer_of
 from .start_files import FILE_ALPHA, start_file
 
@@ -226,9 +226,16 @@ def _resolution(scope: Scope, value: Any) -> Result:
     return turned("a number", sets)
 
 
+_FUSED_FORMATS = ("KOHYA_LORA", "COMFY_LORA", "ORIGINAL_LORA")
+
+
 def _format(scope: Scope, value: Any) -> Result:
     if value == "DIFFUSERS_LORA":
         return turned("", {"output_formats": ["peft"]})
+    if scope.family == "flux" and value in _FUSED_FORMATS:
+        # The layers that are trained there depend on the format.
+        note = f"with this format, {why.FUSED_LAYERS}"
+        return turned(note, {"output_formats": ["kohya"]}, matters=True)
     note = (
         "" if value in ("KOHYA_LORA", "LEGACY_LORA") else "kohya files load in ComfyUI"
     )
@@ -264,48 +271,6 @@ def _stiefel(scope: Scope, value: Any) -> Result:
         "its learning rate has another unit, so the default is used",
         {"optimizer": {"name": "stiefel_lora"}},
     )
-
-
-def _loss_weight(scope: Scope, value: Any) -> Result:
-    name = str(value).lower()
-    forced = ("force_v_prediction", "rescale_noise_scheduler_to_zero_terminal_snr")
-    if name == "debiased_estimation":
-        note = "with v-prediction, OneTrainer uses other weights, 1 / sqrt(SNR + 1)"
-        velocity = any(scope.get(key) for key in forced)
-        return turned(note, {"loss_weight_fn": name}, matters=velocity)
-    if name in ("constant", "min_snr_gamma", "sigma"):
-        return turned("", {"loss_weight_fn": name})
-    return left(why.LOSSES)
-
-
-def _gamma(scope: Scope, value: Any) -> Result:
-    if scope.get("loss_weight_fn") != "MIN_SNR_GAMMA":
-        return left("is only used with MIN_SNR_GAMMA", matters=False)
-    return took("loss_weight_strength", float(value))
-
-
-def _distribution(scope: Scope, value: Any) -> Result:
-    if value == "BETA":
-        return left(why.TIMESTEPS)
-    return turned("", {"timestep_distribution": str(value).lower()})
-
-
-def _flag(sets: dict[str, Any]) -> Rule:
-    def rule(scope: Scope, value: Any) -> Result:
-        if not value:
-            return left("has no effect with this value", matters=False)
-        return turned("", sets)
-
-    return rule
-
-
-def _zero_terminal_snr(scope: Scope, value: Any) -> Result:
-    if not value:
-        return left("has no effect with this value", matters=False)
-    if scope.family == "flux":
-        return left("is not used for FLUX", matters=False)
-    sets = {"zero_terminal_snr": True, "prediction_type": "v_prediction"}
-    return turned("OneTrainer also forces v-prediction", sets)
 
 
 def _clip(scope: Scope, value: Any) -> Result:
@@ -344,6 +309,7 @@ ROOT: dict[str, Rule] = {
         onetrainer.WITHOUT, but=[key.partition(".")[0] for key in PARTS]
     ),
     **OPTIMIZER,
+    **OBJECTIVE,
     **PARTS,
     **_NAMES,
     **dict.fromkeys(
@@ -389,18 +355,12 @@ ROOT: dict[str, Rule] = {
     "config_version": ignore("the version of the file", matters=False),
     "custom_learning_rate_scheduler": ignore(why.SCHEDULES),
     "dropout_probability": dropout("lora_dropout", "lora_decompose", "compile"),
-    "dynamic_timestep_shifting": only_for(
-        "flux", "FLUX", take("dynamic_timestep_shifting", bool)
-    ),
     "ema": mapped("ema", {"off": "off", "gpu": "gpu", "cpu": "cpu"}, "unknown mode"),
     "ema_decay": take("ema_decay", float),
     "ema_update_step_interval": take("ema_update_step_interval", int),
     "epochs": take("epochs", float),
     "fallback_train_dtype": ignore(why.PRECISION, matters=False),
     "enable_autocast_cache": ignore(why.PRECISION, matters=False),
-    "force_circular_padding": ignore(why.NOISE),
-    "force_epsilon_prediction": not_for_flux(_flag({"prediction_type": "epsilon"})),
-    "force_v_prediction": not_for_flux(_flag({"prediction_type": "v_prediction"})),
     "frames": ignore("is only used for videos", matters=False),
     "gradient_accumulation_steps": take("gradient_accumulation_steps", int),
     "gradient_checkpointing": mapped(
@@ -408,8 +368,6 @@ ROOT: dict[str, Rule] = {
         {True: True, False: False, "on": True, "off": False, "cpu_offloaded": True},
         "unknown mode",
     ),
-    "huber_delta": take("huber_delta", float),
-    "huber_strength": take("huber_strength", float),
     "layer_filter": _filter,
     "layer_filter_preset": _filter_preset,
     "layer_filter_regex": ignore("is part of layer_filter", matters=False),
@@ -430,37 +388,22 @@ ROOT: dict[str, Rule] = {
     "lora_weight_dtype": ignore(
         "the LoRA is always updated in float32", ("FLOAT_32", "NONE")
     ),
-    "loss_scaler": ignore(why.LOSSES, ("NONE",)),
-    "loss_weight_fn": _loss_weight,
-    "loss_weight_strength": _gamma,
-    "mae_strength": take("mae_strength", float),
-    "masked_training": take("masked_training", bool),
-    "max_noising_strength": take("max_noising_strength", float),
-    "min_noising_strength": take("min_noising_strength", float),
     "model_type": ignore("sets the model family", matters=False),
-    "mse_strength": take("mse_strength", float),
-    "noising_bias": take("noising_bias", float),
-    "noising_weight": take("noising_weight", float),
     "non_ema_sampling": ignore(why.SAMPLER),
-    "normalize_masked_area_loss": take("normalize_masked_area_loss", bool),
     "offline_mode": ignore(why.CLOUD),
-    "offset_noise_weight": take("offset_noise_weight", float),
     "optimizer_defaults": ignore("the window remembers them", matters=False),
     "output_dtype": mapped("output_dtype", DTYPES, "unknown data type"),
     "output_model_destination": _destination,
     "output_model_format": _format,
-    "perturbation_noise_weight": take("perturbation_noise_weight", float),
     "peft_type": ignore(
         f"a LoRA is trained instead, because {why.ADAPTERS}", ("LORA",)
     ),
     "quantization": ignore("weight_dtype applies to all layers", matters=False),
-    "rescale_noise_scheduler_to_zero_terminal_snr": _zero_terminal_snr,
     "resolution": _resolution,
     "rolling_backup": ignore("is part of rolling_backup_count", matters=False),
     "rolling_backup_count": _kept,
     "sample_after": _interval("sample_every", "sample_after"),
     "sample_after_unit": _part_of("sample_after"),
-    "masked_prior_preservation_weight": take("masked_prior_preservation_weight", float),
     "sample_definition_file_name": ignore("is read", matters=False),
     "sample_image_format": ignore(why.SAMPLER),
     "sample_audio_format": ignore(why.SAMPLER),
@@ -477,18 +420,13 @@ ROOT: dict[str, Rule] = {
     "text_encoder_sequence_length": ignore(
         "is only used for other families", matters=False
     ),
-    "timestep_distribution": _distribution,
-    "timestep_shift": take("timestep_shift", float),
     "train_device": take("device", str),
     "train_dtype": mapped("train_dtype", DTYPES, "unknown data type"),
     "training_method": _method,
-    "unmasked_probability": take("unmasked_probability", float),
-    "unmasked_weight": take("unmasked_weight", float),
     "use_stiefel": _stiefel,
     "validate_after": _validate,
     "validate_after_unit": _part_of("validate_after"),
     "validation": _validation,
-    "vb_loss_strength": ignore("no family here has such a loss", matters=False),
     "workspace_dir": take("output_dir", str),
 }
 """Rules by dotted key."""

@@ -210,9 +210,9 @@ OBJECTIVE: dict[str, Rule] = {
     "logit_mean": _part_of_sampling,
     "logit_std": _part_of_sampling,
     "loss_type": _loss_type,
-    "max_timestep": _timestep("max_noising_strength"),
+    "max_timestep": not_for_flux(_timestep("max_noising_strength")),
     "min_snr_gamma": _min_snr,
-    "min_timestep": _timestep("min_noising_strength"),
+    "min_timestep": not_for_flux(_timestep("min_noising_strength")),
     "mode_scale": _part_of_sampling,
     "model_prediction_type": _prediction,
     "multires_noise_discount": not_for_flux(

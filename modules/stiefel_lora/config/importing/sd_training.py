@@ -119,13 +119,6 @@ def _rate(scope: Scope, value: Any) -> Result:
     return took("learning_rate", float(value))
 
 
-def _text_rates(scope: Scope) -> list[float] | None:
-    given = scope.get("text_encoder_lr")
-    if given is None:
-        return None
-    return [float(rate) for rate in (given if isinstance(given, list) else [given])]
-
-
 def _are_cached(scope: Scope) -> bool:
     """Return whether the outputs of all text encoders are cached.
 
@@ -136,26 +129,42 @@ def _are_cached(scope: Scope) -> bool:
 
 
 def _text_encoders(scope: Scope, value: Any) -> Result:
-    """Translate network_train_unet_only. The rates are those of text_encoder_lr."""
+    """Translate network_train_unet_only. Given rates are those of text_encoder_lr."""
     if value or _are_cached(scope):
         return turned("", {"train_text_encoder": False})
-    parts = [part for part, rate in _rates_of_parts(scope).items() if rate != 0]
+    found = _rates_of_parts(scope)
+    parts = [part for part, rate in found.items() if rate != 0]
     if not parts:
         return turned("their learning rate is 0", {"train_text_encoder": False})
-    sets = {f"train_{part}": True for part in parts}
-    return turned("text encoders are trained unless this option is set", sets)
+    sets: dict[str, Any] = {f"train_{part}": True for part in parts}
+    note = "text encoders are trained unless this option is set"
+    own = any(rate is not None for rate in found.values())
+    if own and not scope.has("text_encoder_lr") and optimizer_of(scope).is_same:
+        note += ", here with learning_rate, because text_encoder_lr is not set"
+        sets |= {f"{part}_learning_rate": found[part] for part in parts}
+    return turned(note, sets)
+
+
+def _given_text_rates(scope: Scope) -> list[float]:
+    given = scope.get("text_encoder_lr")
+    if given is None and float(scope.get("unet_lr", 0) or 0):
+        given = scope.get("learning_rate")
+    given = given if isinstance(given, list) else [given]
+    return [float(rate) for rate in given if rate is not None]
 
 
 def _rates_of_parts(scope: Scope) -> dict[str, float | None]:
-    """Return the learning rate of each text encoder, or None if it is not set."""
-    rates = _text_rates(scope)
+    """Return the learning rate of each text encoder, or None for that of all layers."""
     parts = ["text_encoder"]
-    if scope.family == "sdxl" or scope.get("network_args.train_t5xxl"):
+    t5 = scope.family == "flux" and scope.get("network_args.train_t5xxl")
+    if scope.family == "sdxl" or t5:
         parts.append("text_encoder_2")
-    return {
-        part: rates[min(number, len(rates) - 1)] if rates else None
-        for number, part in enumerate(parts)
-    }
+    rates = _given_text_rates(scope)
+    if not rates:
+        return dict.fromkeys(parts)
+    # The networks of SDXL and SD 1.5 use the first one for both encoders.
+    last = rates[min(1, len(rates) - 1)] if scope.family == "flux" else rates[0]
+    return dict(zip(parts, (rates[0], last), strict=False))
 
 
 def _text_rate(scope: Scope, value: Any) -> Result:
@@ -167,7 +176,10 @@ def _text_rate(scope: Scope, value: Any) -> Result:
         for part, rate in _rates_of_parts(scope).items()
         if rate and used
     }
-    return Result("taken", rates, "see network_train_unet_only")
+    note = "see network_train_unet_only"
+    if scope.family == "sdxl" and len({*_given_text_rates(scope)}) > 1:
+        note += "; sd-scripts uses the first one for both text encoders"
+    return Result("taken", rates, note)
 
 
 def _epochs(scope: Scope, value: Any) -> Result:
@@ -213,21 +225,45 @@ def _alpha(scope: Scope, value: Any) -> Result:
     return took("lora_alpha", float(value))
 
 
+# All linear layers of the blocks, including modulation, by train_blocks.
+_FLUX_BLOCKS = {
+    "all": "transformer_blocks",
+    "double": "transformer_blocks.*",
+    "single": "single_transformer_blocks.*",
+}
+
+
 def _module(scope: Scope, value: Any) -> Result:
-    layers: dict[str, Any] = {}
+    sets: dict[str, Any] = {"layer_filter_preset": "attn-mlp"}
+    fused = False
     if scope.family == "flux":
-        # All linear layers of the blocks, including modulation.
-        layers["layer_filter"] = ["transformer_blocks"]
+        sets["layer_filter"] = [_FLUX_BLOCKS[_blocks(scope)]]
+        fused = str(scope.get("network_args.split_qkv")) != "True"
     name = str(value)
     algorithm = str(scope.get("network_args.algo", "lora")).lower()
     if name in ("networks.lora", "networks.lora_flux", "networks.lora_fa"):
-        return turned(
-            "the layers of its LoRA", {"layer_filter_preset": "attn-mlp", **layers}
-        )
-    if name == "lycoris.kohya" and algorithm in ("lora", "locon"):
-        return turned("LoRA of LyCORIS", {"layer_filter_preset": "attn-mlp", **layers})
-    note = f"trained as a LoRA, because {why.ADAPTERS}"
-    return turned(note, {"layer_filter_preset": "attn-mlp", **layers}, matters=True)
+        note = "the layers of its LoRA"
+    elif name == "lycoris.kohya" and algorithm in ("lora", "locon"):
+        note = "LoRA of LyCORIS"
+    else:
+        note = f"trained as a LoRA, because {why.ADAPTERS}"
+        return turned(note, sets, matters=True)
+    return turned(
+        f"{note}, but {why.FUSED_LAYERS}" if fused else note, sets, matters=fused
+    )
+
+
+def _blocks(scope: Scope) -> str:
+    found = str(scope.get("network_args.train_blocks", "all"))
+    return found if found in _FLUX_BLOCKS else "all"
+
+
+def _train_blocks(scope: Scope, value: Any) -> Result:
+    if scope.family != "flux":
+        return left("is only used for FLUX", matters=False)
+    if value not in _FLUX_BLOCKS:
+        return left("must be all, single or double, so all blocks are trained")
+    return left("is part of network_module", matters=False)
 
 
 def _conv_rank(scope: Scope, value: Any) -> Result:
@@ -288,6 +324,10 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_unet_lr_ratio": _lora_plus,
     "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
     "rank_dropout": _rank_dropout,
+    "split_qkv": only_for(
+        "flux", "FLUX", ignore("is part of network_module", matters=False)
+    ),
+    "train_blocks": _train_blocks,
     "train_t5xxl": _t5,
     "verbose": ignore(why.LOGS),
 }
