@@ -156,8 +156,10 @@ def _elements(page: str) -> dict[str, dict[str, Any]]:
 
 def start_server(folder: Path, port: int, runs: Path) -> psutil.Popen:
     """Start the server with an empty home."""
+    # As users start it: the package is compiled once.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     environment = {
-        **os.environ,
+        **kept,
         "STIEFEL_LORA_UI": str(folder / "home"),
         "STIEFEL_LORA_QUEUE": str(folder / "home" / "queue"),
     }

@@ -65,6 +65,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (data / "folder").symlink_to(outside)
         (run / "link.txt").symlink_to(outside / "secret.txt")
         os.mkfifo(data / "pipe.png")
+    results = folder / "home" / "lora-files"
+    results.mkdir(parents=True)
+    (results / "own.safetensors").write_bytes(b"weights")
+    for name in ("notes.txt", ".hidden.safetensors"):
+        (results / name).write_bytes(SECRET)
+    if sys.platform != "win32":
+        (results / "link.safetensors").symlink_to(outside / "secret.txt")
+        (results / "folder").symlink_to(outside)
     config = {
         "extends": "demo_adamw",
         "concepts": [{"path": str(data)}],
@@ -117,6 +125,7 @@ WITHOUT_TOKEN = {
     "scripts": ("GET", STATIC, ()),
     "image": ("GET", "{images}/cat.png", ()),
     "crop": ("GET", "{crops}/cat.png", ()),
+    "LoRA file": ("GET", "/lora-files/download/own.safetensors", ()),
     "file of a run": ("GET", "{files}/samples/a.png", ()),
     "run as zip": ("GET", "/runs/0123456789abcdef/run.zip", ()),
     "upload": ("PUT", "/uploads/cats/a.png", ()),
@@ -323,6 +332,17 @@ def test_paths_below_a_run(place: Place, path: str) -> None:
         "/crops/training/0/{name_of_data}/cat.png?size=64",
         "/crops/training/0/{name_of_data}/cat.png?size=64x-1",
         "/crops/training/0/{name_of_outside}/secret.png",
+        "/lora-files/download/../web.json",
+        "/lora-files/download/%2e%2e/web.json",
+        "/lora-files/download/%252e%252e/web.json",
+        "/lora-files/download/..%5cweb.json",
+        "/lora-files/download/{outside}/secret.txt",
+        "/lora-files/download/link.safetensors",
+        "/lora-files/download/folder/secret.txt",
+        "/lora-files/download/notes.txt",
+        "/lora-files/download/.hidden.safetensors",
+        "/lora-files/download/nothing.safetensors",
+        "/lora-files/download/",
         "/runs/0000000000000000/files/events.jsonl",
         "/runs/{name_of_outside}/files/secret.txt",
         "/runs/0000000000000000/run.zip",
@@ -342,7 +362,7 @@ def test_other_targets(place: Place, target: str) -> None:
     names = {"outside": outside, "name_of_data": name_of_folder(place.data)}
     target = target.format(name_of_outside=name, **names)
     reply = place.server.ask(target, KEY)
-    assert reply.status in (400, 403, 404), reply
+    assert reply.status in (400, 403, 404, 415), reply
     assert SECRET not in reply.body
 
 
@@ -490,6 +510,7 @@ def test_what_is_allowed(place: Place) -> None:
     assert ask(f"{place.images}/sub/dog.png?side=64", KEY).status == 200
     assert ask(f"{place.crops}/cat.png?use=3", KEY).body[:2] == b"\xff\xd8"
     assert ask(f"{place.files}/samples/a.png", KEY).body == _png()
+    assert ask("/lora-files/download/own.safetensors", KEY).body == b"weights"
     found = ask(f"{place.files}/page.html", KEY)
     assert "attachment" in found.headers
     assert "octet-stream" in found.headers

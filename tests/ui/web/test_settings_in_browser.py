@@ -196,6 +196,34 @@ def test_captions_are_edited_and_many_at_once(
 
 
 @pytest.mark.slow
+def test_settings_are_proposed_for_a_folder(page: BrowserPage, tmp_path: Path) -> None:
+    outside = few_images(tmp_path / "outside")
+    page.press("New…")
+    page.wait(lambda: page.find(".q-dialog input[aria-label='Folder with images']"))
+    page.click(".q-dialog button", "OK")
+    page.wait(lambda: page.find(".q-dialog .sl-note", "Choose the folder"))
+    folder = page.find(".q-dialog input[aria-label='Folder with images']")
+    folder.send_keys(str(outside))
+    page.click(".q-dialog button", "OK")
+    page.wait(lambda: page.find(".q-dialog .sl-note", "is not an image folder"))
+    page.click(".q-dialog button", "Browse…")
+    page.click(".q-dialog .q-item", str(tmp_path / "images"))
+    page.click(".q-dialog button", "Use this folder")
+    page.wait(lambda: folder.get_attribute("value") == str(tmp_path / "images"))
+    page.find(".q-dialog input[aria-label='Trigger word']").send_keys("ohwx")
+    page.click(".q-dialog button", "OK")
+    page.wait(lambda: page.find(".q-dialog .sl-pre", "Preset: sdxl_stiefel_lora"))
+    assert "The settings were chosen for your images:" in page.shown
+    assert "3 images" in page.shown
+    page.click(".q-dialog button", "Close")
+    page.wait(lambda: not page.find(".q-dialog"))
+    assert page.input("steps").get_attribute("value").isdigit()
+    page.tab("Data")
+    assert page.input("trigger_word").get_attribute("value") == "ohwx"
+    assert not page.errors
+
+
+@pytest.mark.slow
 def test_selected_images_are_edited_and_shown_as_in_training(
     page: BrowserPage, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Result",
     "command",
     "convert_arguments",
+    "extract_arguments",
     "inspect_arguments",
     "merge_arguments",
     "parse_checks",
@@ -184,6 +185,12 @@ def merge_arguments(
     options = [] if rank is None else ["--rank", str(rank)]
     given = ["merge", *named, *options, "--output", str(output)]
     return [*given, "--json", "--allow-unknown"]
+
+
+def extract_arguments(base: Path, tuned: Path, rank: int, output: Path) -> list[str]:
+    """Return the arguments that create a LoRA from two checkpoints."""
+    given = ["extract", str(base), str(tuned), "--rank", str(rank)]
+    return [*given, "--output", str(output), "--json"]
 
 
 def parse_checks(text: str) -> tuple[str, ...]:

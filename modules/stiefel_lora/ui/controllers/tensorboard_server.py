@@ -9,8 +9,14 @@ import sys
 from pathlib import Path
 
 from ..._exceptions import OutputError
+from ..._wording import quoted
 
-__all__ = ["TensorBoardServer"]
+__all__ = ["TensorBoardServer", "tensorboard_command"]
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Return a command for a shell that starts TensorBoard for a folder."""
+    return f"{quoted(sys.executable)} -m tensorboard.main --logdir {quoted(folder)}"
 
 
 class TensorBoardServer:

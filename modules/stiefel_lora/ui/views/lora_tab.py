@@ -34,6 +34,7 @@ from ..controllers.lora_files import (
     Result,
     command,
     convert_arguments,
+    extract_arguments,
     inspect_arguments,
     merge_arguments,
     parse_checks,
@@ -272,8 +273,8 @@ class LoraTab(QWidget):
     def start_extract(self, base: Path, tuned: Path) -> None:
         """Create a LoRA from the difference of two checkpoints."""
         self.state.setText(f"Extracting {tuned.name} minus {base.name} …")
-        given = ["extract", str(base), str(tuned), "--rank", str(self.rank.value())]
-        given += ["--output", str(self._output(base, tuned)), "--json"]
+        output = self._output(base, tuned)
+        given = extract_arguments(base, tuned, self.rank.value(), output)
         self._run(given, self._show_result)
 
     def _choose_checkpoints(self) -> None:

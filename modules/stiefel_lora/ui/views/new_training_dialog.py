@@ -24,14 +24,11 @@ from ..._exceptions import StiefelLoraError
 from ...families.catalogue import records
 from ...jobs.new_config import KINDS, propose
 from ..controllers.document import Document
-from ..controllers.pages import label_of
+from ..controllers.proposal_text import reasons_text
 from .basics import Combo, Note, PathLine
 from .theme import ERROR
 
 __all__ = ["NewTrainingDialog"]
-
-# Keys without a field.
-_LABELS = {"extends": "Preset", "optimizer": "Optimizer"}
 
 _FAMILIES = {record.label: record.name for record in records()}
 _USUAL_GB = 12
@@ -91,14 +88,8 @@ class NewTrainingDialog(QDialog):
 
     @property
     def reasons_text(self) -> str:
-        """Proposed values and their reasons, one line each, with the labels of fields.
-
-        The same as ``stiefel-lora new`` prints.
-        """
-        return "\n\n".join(
-            f"{_LABELS.get(key) or label_of(key, '')}: {reason}"
-            for key, reason in self.reasons.items()
-        )
+        """Proposed values and their reasons, with the labels of fields."""
+        return reasons_text(self.reasons)
 
     def accept(self) -> None:
         """Propose settings, or show why that is not possible."""

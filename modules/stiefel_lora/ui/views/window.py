@@ -26,6 +26,7 @@ from ..controllers.form_state import tab_of
 from ..controllers.library import demo, user_presets
 from ..controllers.memory import Memory
 from ..controllers.pages import TABS
+from ..controllers.proposal_text import REASONS_TITLE
 from .basics import scrolled
 from .data_tab import DataTab
 from .difference_dialog import DifferenceDialog
@@ -199,7 +200,7 @@ class MainWindow(QMainWindow):
         """Show why the proposed values were chosen, without waiting for an answer."""
         box = QMessageBox(self)
         box.setWindowTitle("New training")
-        box.setText("The settings were chosen for your images:")
+        box.setText(REASONS_TITLE)
         box.setInformativeText(text)
         box.finished.connect(box.deleteLater)
         box.open()

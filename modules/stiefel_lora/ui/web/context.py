@@ -12,11 +12,6 @@ from typing import Any
 from ..._exceptions import ConfigError, StiefelLoraError
 from ...config import SettingsError, Violation
 from ...config.custom_code import check_custom_code
-from ...config.importing import (
-    import_file,
-    is_of_other_program,
-    without_other_files,
-)
 from ...config.presets import list_presets
 from ...config.reading import read_json
 from ...jobs import Job
@@ -27,6 +22,7 @@ from ..controllers.library import entries
 from ..controllers.memory import Memory, home
 from ..controllers.trainings import Trainings
 from .caption_process import CaptionProcess
+from .lora_places import LoraPlaces
 from .run_book import RunBook
 from .served_images import DatasetRoots
 
@@ -73,6 +69,7 @@ class WebContext:
         self.images = DatasetRoots([*datasets, self.uploads])
         self.models = DatasetRoots(models)
         self.runs = RunBook(self.trainings, runs)
+        self.loras = LoraPlaces(self.runs, self.models, home() / "lora-files")
         self.captioning = CaptionProcess()
         self.allow_custom_code = allow_custom_code
         self._watchers: list[Callable[[], None]] = []
@@ -162,6 +159,13 @@ class WebContext:
                 raise ConfigError(message) from error
 
     def _import(self, path: Path) -> list[str]:
+        # The first page does not need the rules for other trainers.
+        from ...config.importing import (
+            import_file,
+            is_of_other_program,
+            without_other_files,
+        )
+
         if not is_of_other_program(path):
             self.take_settings(read_json(path))
             return []

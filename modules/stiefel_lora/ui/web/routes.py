@@ -15,6 +15,7 @@ from starlette.routing import Route
 from .context import WebContext
 from .crops import crop_in
 from .image_replies import ImageReplies
+from .lora_places import RESULT_SUFFIXES
 from .run_zip import zip_of_run
 from .security import Refusal
 from .served_files import served_file
@@ -63,14 +64,7 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
         path = served_file(_run_of(context, request), request.path_params["place"])
         if "side" in request.query_params:
             return await _reduced(images, request, path)
-        kind = _SHOWN.get(path.suffix.lower())
-        return FileResponse(
-            path,
-            media_type=kind or "application/octet-stream",
-            filename=path.name,
-            headers={"cache-control": "private, no-cache"},
-            content_disposition_type="attachment" if kind is None else "inline",
-        )
+        return _download(path, _SHOWN.get(path.suffix.lower()))
 
     async def run_zip(request: Request) -> Response:
         run_dir = _run_of(context, request)
@@ -81,6 +75,12 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
             media_type="application/zip",
             headers={"content-disposition": f'attachment; filename="{name}.zip"'},
         )
+
+    async def result(request: Request) -> Response:
+        path = served_file(context.loras.results, request.path_params["place"])
+        if path.suffix.lower() not in RESULT_SUFFIXES:
+            raise Refusal(415, "Only LoRA files are served here.")
+        return _download(path)
 
     async def upload(request: Request) -> Response:
         parts = request.path_params
@@ -98,8 +98,20 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
         Route("/crops/{kind}/{concept}/{root}/{place:path}", _answered(crop)),
         Route("/runs/{run}/files/{place:path}", _answered(run_file)),
         Route("/runs/{run}/run.zip", _answered(run_zip)),
+        Route("/lora-files/download/{place:path}", _answered(result)),
         Route("/uploads/{dataset}/{name}", _answered(upload), methods=["PUT"]),
     ]
+
+
+def _download(path: Path, kind: str | None = None) -> Response:
+    """Return a response with a file, which is shown if it has a type."""
+    return FileResponse(
+        path,
+        media_type=kind or "application/octet-stream",
+        filename=path.name,
+        headers={"cache-control": "private, no-cache"},
+        content_disposition_type="attachment" if kind is None else "inline",
+    )
 
 
 async def _reduced(

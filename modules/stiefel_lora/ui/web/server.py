@@ -20,6 +20,7 @@ from ..controllers.library import demo
 from ..controllers.memory import home
 from .access import Access
 from .context import WebContext
+from .missing_clients import without_clients
 from .routes import file_routes
 from .security import Guard
 from .server_options import ServerOptions
@@ -28,9 +29,10 @@ from .uploading import Uploads
 # Read by NiceGUI when it is imported. Nothing is stored, but the folder is searched.
 os.environ.setdefault("NICEGUI_STORAGE_PATH", str(home() / "web-storage"))
 
-from fastapi import FastAPI
-from nicegui import app as nicegui_app
-from nicegui import ui
+with without_clients():
+    from fastapi import FastAPI
+    from nicegui import app as nicegui_app
+    from nicegui import ui
 
 from .pages import register_all
 

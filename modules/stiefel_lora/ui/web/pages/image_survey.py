@@ -11,6 +11,7 @@ from nicegui import run
 from ....config import TrainConfig
 from ....data.decode_check import DecodeCheck
 from ...controllers.survey import Survey, survey, survey_question
+from ..served_images import DatasetRoots
 
 if TYPE_CHECKING:
     from ..context import WebContext
@@ -19,10 +20,15 @@ __all__ = ["ImageSurvey", "survey_of_server"]
 
 
 class ImageSurvey:
-    """Survey that is repeated when the settings or files have changed."""
+    """Survey that is repeated when the settings or files have changed.
 
-    def __init__(self) -> None:
+    Args:
+        images: folders whose images are shown. Others are not surveyed.
+    """
+
+    def __init__(self, images: DatasetRoots) -> None:
         self.found = Survey()
+        self._images = images
         self._question: tuple[Any, ...] | None = None
         self._check = DecodeCheck()
         self._turn = 0
@@ -37,6 +43,16 @@ class ImageSurvey:
             config: the settings.
             again: whether files may have changed.
         """
+        # Names and numbers of images elsewhere are not shown.
+        served = self._images.serves
+        config = config.model_copy(
+            update={
+                "concepts": tuple(filter(served, config.concepts)),
+                "validation_concepts": tuple(
+                    filter(served, config.validation_concepts)
+                ),
+            }
+        )
         question = survey_question(config)
         if question == self._question and not again:
             return self.found
@@ -59,4 +75,4 @@ _surveys: WeakKeyDictionary[WebContext, ImageSurvey] = WeakKeyDictionary()
 
 def survey_of_server(context: WebContext) -> ImageSurvey:
     """Return the survey that all browsers share."""
-    return _surveys.setdefault(context, ImageSurvey())
+    return _surveys.setdefault(context, ImageSurvey(context.images))

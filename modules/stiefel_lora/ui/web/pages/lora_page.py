@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nicegui import run, ui
+from nicegui import background_tasks, run, ui
 
 from ...controllers.column_labels import column_labels
 from ...controllers.findings import Findings
@@ -22,6 +22,7 @@ from ...controllers.lora_files import (
     Result,
     command,
     convert_arguments,
+    extract_arguments,
     inspect_arguments,
     merge_arguments,
     parse_checks,
@@ -30,6 +31,8 @@ from ...controllers.lora_files import (
     usable_output,
     verify_arguments,
 )
+from .caption_buttons import tool_button
+from .extract_box import open_extract
 from .matrix_plot import INFERNO, MatrixPlot
 from .message_box import Message, complain
 
@@ -41,7 +44,7 @@ __all__ = ["LoraPage"]
 _HINT = (
     "Add LoRA files of your runs. You can resize, convert or verify the selected file, "
     "or merge all files with their weights. Results are written to the folder of the "
-    "selected file."
+    "run. Extract creates a LoRA from two checkpoints."
 )
 _LABELS = 9
 _FOLDER = "peft-folder"
@@ -96,12 +99,13 @@ class LoraPage:
     # Files ---------------------------------------------------------------------------
 
     def _list_files(self) -> None:
-        files = {}
-        for run_dir in self.session.context.runs.folders():
-            for path in sorted((run_dir / "lora").glob("*.safetensors")):
-                files[str(path)] = f"{run_dir.name}: {path.name}"
-        if files != self.add.options:
-            self.add.set_options(files)
+        async def read() -> None:
+            # Folders with models can be large.
+            files = await run.io_bound(self.session.context.loras.files)
+            if files is not None and files != self.add.options:
+                self.add.set_options(files)
+
+        background_tasks.create(read(), context=self.session.client)
 
     async def _add(self, path: str | None) -> None:
         if not path or self._busy:
@@ -199,13 +203,13 @@ class LoraPage:
         entry = self._chosen
         if entry is not None:
             rank = int(self.rank.value or 1)
-            output = _free_name(entry.path, f"rank{rank}")
+            output = self._output(entry.path, f"rank{rank}")
             await self._make(resize_arguments(entry.path, rank, output), output)
 
     async def _convert(self) -> None:
         entry, to = self._chosen, str(self.spelling.value)
         if entry is not None:
-            output = _free_name(entry.path, to, folder=to == _FOLDER)
+            output = self._output(entry.path, to, folder=to == _FOLDER)
             await self._make(convert_arguments(entry.path, to, output), output)
 
     async def _merge(self, *, small: bool) -> None:
@@ -214,8 +218,26 @@ class LoraPage:
         files = [(e.path, self._weights[str(e.path)]) for e in self.entries]
         rank = int(self.rank.value or 1) if small else None
         first = self._chosen or self.entries[0]
-        output = _free_name(first.path, "merged")
+        output = self._output(first.path, "merged")
         await self._make(merge_arguments(files, rank, output), output)
+
+    async def _choose_checkpoints(self) -> None:
+        found = await run.io_bound(self.session.context.loras.checkpoints)
+        if found is not None:
+            open_extract(found, self._start_extract)
+
+    def _start_extract(self, base: Path, tuned: Path) -> None:
+        # The dialog is deleted before the command has ended.
+        work = self._extract(base, tuned)
+        background_tasks.create(work, context=self.session.client)
+
+    async def _extract(self, base: Path, tuned: Path) -> None:
+        rank = int(self.rank.value or 1)
+        output = self._output(tuned, f"extracted-rank{rank}")
+        await self._make(extract_arguments(base, tuned, rank, output), output)
+
+    def _output(self, path: Path, ending: str, *, folder: bool = False) -> Path:
+        return self.session.context.loras.output(path, ending, folder=folder)
 
     async def _make(self, arguments: list[str], output: Path) -> None:
         self.state.set_text(f"Writing {output.name} …")
@@ -227,11 +249,11 @@ class LoraPage:
         lines = [f"Saved {output}. {result.summary()}", *result.remarks]
         self.state.set_text("\n".join([*lines, *result.checks]))
         self._list_files()
-        if output.is_file():
-            url = self.session.context.runs.url_of(output)
-            self.saved.set_visibility(True)
-            self.saved.props["href"] = url
-            self.saved.set_text(f"Download {output.name}")
+        self.saved.clear()
+        with self.saved:
+            for name, url in self.session.context.loras.downloads(output).items():
+                link = ui.link(f"Download {name}", url).classes("sl-file")
+                link.props["download"] = name
 
     async def _run(self, arguments: list[str]) -> str | None:
         """Run a command. Return its output, or None after an error, which is shown."""
@@ -267,6 +289,7 @@ class LoraPage:
         many = len(self.entries) > 1 and not any(e.not_finite for e in self.entries)
         for button in (self.merge, self.merge_small):
             button.set_enabled(free and many)
+        self.extract.set_enabled(free)
 
     def _build_buttons(self) -> None:
         with ui.row().classes("w-full gap-2 items-center q-my-sm"):
@@ -274,53 +297,43 @@ class LoraPage:
                 {}, label="Add files", on_change=lambda e: self._add(e.value)
             )
             self.add.props("outlined dense options-dense").classes("sl-runs")
-            self.remove = _tool("Remove", "Remove the selected file from the list")
+            self.remove = tool_button(
+                "Remove", "Remove the selected file from the list"
+            )
             self.remove.on_click(self._remove)
-            self.verify = _tool(
+            self.verify = tool_button(
                 "Verify", "Check whether other programs can load the selected file"
             )
             self.verify.on_click(self._verify)
         with ui.row().classes("w-full gap-2 items-center"):
             self.rank = ui.number("Rank", value=16, min=1, max=MAX_RANK, precision=0)
             self.rank.props("outlined dense").classes("sl-unit")
-            self.resize = _tool("Resize", "Reduce the selected LoRA to this rank")
+            self.resize = tool_button("Resize", "Reduce the selected LoRA to this rank")
             self.resize.on_click(self._resize)
             self.spelling = ui.select(list(SPELLINGS), value=SPELLINGS[0])
             self.spelling.props("outlined dense options-dense").classes("sl-unit")
             self.spelling.props["aria-label"] = "Key format"
-            self.convert = _tool(
+            self.convert = tool_button(
                 "Convert", "Convert the selected file to this key format"
             )
             self.convert.on_click(self._convert)
             self.weight = ui.number("Weight", on_change=self._weighted)
             self.weight.props("outlined dense step=0.1 debounce=400")
             self.weight.classes("sl-unit")
-            self.merge = _tool(
+            self.merge = tool_button(
                 "Merge", "Merge all files as a weighted sum without reducing the rank"
             )
             self.merge.on_click(lambda: self._merge(small=False))
-            self.merge_small = _tool(
+            self.merge_small = tool_button(
                 "Merge to rank",
                 "Merge all files as a weighted sum and reduce the result to this rank",
             )
             self.merge_small.on_click(lambda: self._merge(small=True))
-        self.saved = ui.link("").classes("sl-file").props("download")
-        self.saved.set_visibility(False)
+            self.extract = tool_button(
+                "Extract…",
+                "Create a LoRA of this rank from the difference between two "
+                "checkpoints",
+            )
+            self.extract.on_click(self._choose_checkpoints)
+        self.saved = ui.row().classes("gap-3")
         self._list_files()
-
-
-def _free_name(path: Path, ending: str, *, folder: bool = False) -> Path:
-    """Return a new path beside a file, with a number if it is in use."""
-    suffix = "" if folder else ".safetensors"
-    for number in range(1, 10_000):
-        count = "" if number == 1 else f"-{number}"
-        found = path.with_name(f"{path.stem}-{ending}{count}{suffix}")
-        if not found.exists():
-            return found
-    return path.with_name(f"{path.stem}-{ending}-new{suffix}")
-
-
-def _tool(text: str, hint: str) -> ui.button:
-    button = ui.button(text).props("outline no-caps dense padding='4px 10px'")
-    button.props["title"] = hint
-    return button

@@ -23,9 +23,10 @@ from ...controllers.run_orders import (
 from ...controllers.run_record import RunRecord
 from ...controllers.sample_grid import sample_grid
 from ...controllers.status import figures, headline
+from ...controllers.tensorboard_server import tensorboard_command
 from .curve_plot import CurvePlot
 from .matrix_plot import VIRIDIS, MatrixPlot
-from .message_box import Message, attempt_in_thread
+from .message_box import Message, attempt_in_thread, dialog_box
 from .samples_view import SamplesView
 from .shared_jobs import jobs_of, running_job
 from .text_log import TextLog
@@ -41,6 +42,10 @@ _FIRST_SECONDS = 0.2
 # Lines of the log that a browser gets when it opens the page.
 _FIRST_LINES = 300
 _LABELS = 6
+_BOARD_HINT = (
+    "TensorBoard cannot ask for the token of this server, so it is not started here. "
+    "Run this command on the server, then open http://127.0.0.1:6006/."
+)
 
 
 class RunPage:
@@ -218,7 +223,9 @@ class RunPage:
     def _allow(self, record: RunRecord | None, job: Job | None) -> None:
         for name, on in allowed_orders(record, job).items():
             self.buttons[name].set_enabled(on)
-        self.download.set_enabled(record is not None and record.folder.root.is_dir())
+        folder = record.folder if record is not None else None
+        self.download.set_enabled(folder is not None and folder.root.is_dir())
+        self.board.set_enabled(folder is not None and folder.tensorboard.is_dir())
 
     async def _order(self, name: str) -> None:
         context, run = self.session.context, self.session.run
@@ -226,6 +233,20 @@ class RunPage:
             job = context.trainings.job_of(run)
             await attempt_in_thread(lambda: execute(context.trainings, name, job, run))
             self.look(fresh=True)
+
+    def _show_board(self) -> None:
+        """Show how to start TensorBoard, which cannot ask for the token."""
+        if self._record is None:
+            return
+        with dialog_box() as dialog:
+            ui.label("TensorBoard").classes("sl-title")
+            ui.label(_BOARD_HINT)
+            command = tensorboard_command(self._record.folder.tensorboard)
+            ui.label(command).classes("sl-command")
+            ui.label("On your own machine, if the server is another one:")
+            tunnel = "ssh -N -L 6006:127.0.0.1:6006 user@machine"
+            ui.label(tunnel).classes("sl-command")
+            ui.button("Close", on_click=dialog.close).props("no-caps flat")
 
     # Elements ------------------------------------------------------------------------
 
@@ -246,6 +267,9 @@ class RunPage:
             self.download.props["title"] = "Download LoRA files or the run"
             with self.download, ui.menu():
                 self.files = ui.element("div").classes("sl-files")
+            self.board = ui.button("TensorBoard", on_click=self._show_board)
+            self.board.props("outline no-caps dense padding='4px 10px'")
+            self.board.props["title"] = "Show how to start TensorBoard for this run"
         with ui.element("div").classes("sl-run-state"):
             self.title = ui.label(NO_RUN).classes("sl-title")
             self.bar = ui.linear_progress(0, show_value=False).classes("sl-progress")

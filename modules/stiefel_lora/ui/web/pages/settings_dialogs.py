@@ -17,6 +17,7 @@ from ...controllers.preset_differences import (
     count_of_differences,
     differences,
 )
+from ...controllers.proposal_text import REASONS_TITLE, reasons_text
 from .file_reader import FileReader
 from .message_box import Message, attempt, attempt_in_thread, dialog_box
 
@@ -33,6 +34,10 @@ __all__ = [
 
 _USUAL_GB = 12
 _ENDINGS = ".json,.toml,.yaml,.yml,.txt"
+_OUTSIDE = (
+    "This folder is not an image folder of the server. Choose one with Browse…, or "
+    "start the server with --data and this folder."
+)
 # Characters that no system allows in file names.
 _FORBIDDEN = '<>:"/\\|?*'
 
@@ -156,15 +161,17 @@ def open_file_chooser(session: BrowserSession) -> None:
             report: list[str] = []
             attempt(lambda: report.extend(session.context.import_settings(name, text)))
             if report:
-                _show_report(name, report)
+                _show_report(f"Imported: {name}", "", report)
 
         FileReader(_ENDINGS, take)
         ui.button("Cancel", on_click=dialog.close).props("no-caps flat")
 
 
-def _show_report(name: str, lines: list[str]) -> None:
+def _show_report(title: str, text: str, lines: list[str]) -> None:
     with dialog_box() as dialog:
-        ui.label(f"Imported: {name}").classes("sl-title")
+        ui.label(title).classes("sl-title")
+        if text:
+            ui.label(text)
         ui.label("\n".join(lines)).classes("sl-list sl-pre")
         ui.button("Close", on_click=dialog.close).props("no-caps flat")
 
@@ -206,14 +213,19 @@ def open_new_training(session: BrowserSession) -> None:
             ui.button("OK", on_click=lambda: accept()).props("no-caps unelevated")
 
     async def accept() -> None:
-        if not str(folder.value or "").strip():
+        path = Path(str(folder.value or "").strip())
+        if path == Path():
             note.say("Choose the folder with your images.", "error")
+            return
+        # The number of images of other folders is not shown either.
+        if not session.context.images.contains(path):
+            note.say(_OUTSIDE, "error")
             return
 
         def make() -> Proposal:
             return propose(
                 kind.value,
-                Path(str(folder.value).strip()),
+                path,
                 vram=int(memory.value or _USUAL_GB),
                 family=str(family.value),
                 trigger_word=str(trigger.value or "").strip() or None,
@@ -225,3 +237,7 @@ def open_new_training(session: BrowserSession) -> None:
         ):
             dialog.close()
             session.go_to("steps")
+            with session.client:
+                _show_report(
+                    "New training", REASONS_TITLE, [reasons_text(found.reasons)]
+                )
