@@ -54,7 +54,7 @@ def test_files_below_the_given_folders_are_listed(tmp_path: Path, run: Path) -> 
     ]
 
 
-def test_results_are_written_to_runs_or_a_folder_of_their_own(
+def test_results_are_written_to_runs_or_to_one_folder(
     tmp_path: Path, own_home: Path, run: Path
 ) -> None:
     touch(tmp_path / "models" / "base.safetensors")

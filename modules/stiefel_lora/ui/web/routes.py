@@ -43,23 +43,6 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
     """
     images = ImageReplies()
 
-    async def image(request: Request) -> Response:
-        root = context.images.find(request.path_params["root"])
-        if root is None:
-            raise Refusal(404, "There is no such folder.")
-        path = served_file(root, request.path_params["place"])
-        return await _reduced(images, request, path)
-
-    async def crop(request: Request) -> Response:
-        root = context.images.find(request.path_params["root"])
-        if root is None:
-            raise Refusal(404, "There is no such folder.")
-        path = served_file(root, request.path_params["place"])
-        found = crop_in(context, path, request.path_params, request.query_params)
-        return await _reduced(
-            images, request, path, read=found.decode, version=found.key
-        )
-
     async def run_file(request: Request) -> Response:
         path = served_file(_run_of(context, request), request.path_params["place"])
         if "side" in request.query_params:
@@ -94,12 +77,37 @@ def file_routes(context: WebContext, uploads: Uploads) -> list[Route]:
         return JSONResponse(body, status_code=201)
 
     return [
-        Route("/images/{root}/{place:path}", _answered(image)),
-        Route("/crops/{kind}/{concept}/{root}/{place:path}", _answered(crop)),
+        *_image_routes(context, images),
         Route("/runs/{run}/files/{place:path}", _answered(run_file)),
         Route("/runs/{run}/run.zip", _answered(run_zip)),
         Route("/lora-files/download/{place:path}", _answered(result)),
         Route("/uploads/{dataset}/{name}", _answered(upload), methods=["PUT"]),
+    ]
+
+
+def _image_routes(context: WebContext, images: ImageReplies) -> list[Route]:
+    """Return the routes of images and crops of the image folders."""
+
+    async def image(request: Request) -> Response:
+        root = context.images.find(request.path_params["root"])
+        if root is None:
+            raise Refusal(404, "There is no such folder.")
+        path = served_file(root, request.path_params["place"])
+        return await _reduced(images, request, path)
+
+    async def crop(request: Request) -> Response:
+        root = context.images.find(request.path_params["root"])
+        if root is None:
+            raise Refusal(404, "There is no such folder.")
+        path = served_file(root, request.path_params["place"])
+        found = crop_in(context, path, request.path_params, request.query_params)
+        return await _reduced(
+            images, request, path, read=found.decode, version=found.key
+        )
+
+    return [
+        Route("/images/{root}/{place:path}", _answered(image)),
+        Route("/crops/{kind}/{concept}/{root}/{place:path}", _answered(crop)),
     ]
 
 

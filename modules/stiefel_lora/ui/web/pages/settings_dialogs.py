@@ -176,24 +176,29 @@ def _show_report(title: str, text: str, lines: list[str]) -> None:
         ui.button("Close", on_click=dialog.close).props("no-caps flat")
 
 
+def _folder_input(session: BrowserSession) -> ui.input:
+    def take(path: Path) -> None:
+        folder.value = str(path)
+
+    def browse() -> None:
+        session.choose_folder(folder.value or "", take)
+
+    with ui.row(wrap=False).classes("w-full items-center"):
+        folder = ui.input("Folder with images").props("outlined dense")
+        folder.classes("w-full")
+        button = ui.button("Browse…", on_click=browse)
+        button.props("outline no-caps dense padding='4px 8px'")
+    return folder
+
+
 def open_new_training(session: BrowserSession) -> None:
     """Ask for the images and the GPU, and propose the settings."""
     families = {record.name: record.label for record in records()}
-
-    def take_folder(path: Path) -> None:
-        folder.value = str(path)
-
     with dialog_box() as dialog:
         ui.label("New training").classes("sl-title")
         ui.label("The settings are chosen for your images and can be changed.")
         kind = ui.select(list(KINDS), value=KINDS[0], label="What to learn")
-        with ui.row(wrap=False).classes("w-full items-center"):
-            folder = ui.input("Folder with images").props("outlined dense")
-            folder.classes("w-full")
-            ui.button(
-                "Browse…",
-                on_click=lambda: session.choose_folder(folder.value or "", take_folder),
-            ).props("outline no-caps dense padding='4px 8px'")
+        folder = _folder_input(session)
         memory = ui.number(
             "GPU memory",
             value=gpu_gigabytes() or _USUAL_GB,
