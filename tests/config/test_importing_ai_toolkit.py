@@ -260,6 +260,33 @@ def test_an_unloaded_text_encoder_leaves_out_captions(
     assert ("train.unload_text_encoder" in _lost(found)) is lost
 
 
+@pytest.mark.parametrize(
+    ("datasets", "word", "lost"),
+    [
+        ([{"trigger_word": "a"}, {"trigger_word": "a"}], "a", []),
+        ([{"trigger_word": "a"}, {"is_reg": True}], "a", []),
+        ([{"trigger_word": "a"}, {}], "a", ["0.trigger_word"]),
+        (
+            [{"trigger_word": "a"}, {"trigger_word": "b"}],
+            "a",
+            ["0.trigger_word", "1.trigger_word"],
+        ),
+        ([{}, {}], "own", []),
+        ([{"trigger_word": "own"}, {}], "own", []),
+        ([{"buckets": False}, {}], "own", ["0.buckets"]),
+        ([{"cache_latents": True}, {}], "own", []),
+    ],
+)
+def test_settings_of_one_dataset_that_reach_all_are_marked(
+    tmp_path: Path, datasets: list[dict[str, Any]], word: str, lost: list[str]
+) -> None:
+    own = {"trigger_word": "own"} if word == "own" else {}
+    network = {"type": "lora"}
+    found = _read(tmp_path, network=network, datasets=datasets, **own)
+    assert found.data["trigger_word"] == word
+    assert _lost(found) == [f"datasets.{key}" for key in lost]
+
+
 def test_layers_outside_the_blocks_are_trained_if_asked_for(tmp_path: Path) -> None:
     for only, layers in ((True, ["transformer_blocks"]), (False, None)):
         network = {"type": "lora", "transformer_only": only}

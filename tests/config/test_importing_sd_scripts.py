@@ -322,7 +322,7 @@ def test_datasets_become_concepts(tmp_path: Path) -> None:
         [[datasets]]
         resolution = 768
         batch_size = 2
-        keep_tokens = 1
+        keep_tokens = 2
           [[datasets.subsets]]
           image_dir = "D:\\\\cats"
           num_repeats = 10
@@ -331,10 +331,10 @@ def test_datasets_become_concepts(tmp_path: Path) -> None:
           image_dir = "./reg//dogs"
           is_reg = true
           shuffle_caption = false
-          caption_prefix = "ohwx, "
         [[datasets]]
         resolution = 512
         batch_size = 3
+        keep_tokens = 1
           [[datasets.subsets]]
           image_dir = "D:\\\\cats"
           caption_prefix = "ohwx, "

@@ -16,6 +16,7 @@ from .key_rules import Scope
 from .key_walk import leaves, walk
 from .lean_result import Imported, finished, nested
 from .list_items import objects_in
+from .shared_settings import join_shared, marked
 from .unsupported import no_such_family
 
 __all__ = ["from_ai_toolkit", "is_ai_toolkit"]
@@ -96,7 +97,8 @@ def from_ai_toolkit(
         entry, concept = _concept(item, number, index, found)
         entries += entry
         concepts.append(concept)
-    result = _completed(nested(flat), concepts)
+    result, unequal = _completed(nested(flat), concepts)
+    entries = marked(entries, result, unequal)
     result["run_name"] = str(config.get("name") or "run")
     entries = [*_outside(data), *_without_network(process, place), *entries]
     return finished({"model_type": found, **result}, entries, "ai-toolkit", [])
@@ -154,18 +156,18 @@ def _named(entry: Entry) -> Entry:
 
 def _completed(
     result: dict[str, Any], concepts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Move settings of datasets that apply to all of them here."""
+) -> tuple[dict[str, Any], set[str]]:
+    """Move settings of datasets that apply to all of them here.
+
+    Returns:
+        The settings, and the keys of those that differ between datasets.
+    """
     for concept in concepts:
         # In ai-toolkit, a dataset is used once for each of its resolutions.
         if count := len(concept.get("resolutions", ())):
             concept["repeats"] = concept.get("repeats", 1) * count
     sides = [concept.pop("_resolution", 0) for concept in concepts]
-    shared: dict[str, list[Any]] = {}
-    for concept in concepts:
-        for key in [key for key in concept if key.startswith("_")]:
-            shared.setdefault(key[1:], []).append(concept.pop(key))
-    found = {key: values[0] for key, values in shared.items()}
+    found, unequal = join_shared(concepts, result.get("trigger_word"))
     if any(sides):
         found["resolution"] = max(sides)
     for concept, side in zip(concepts, sides, strict=True):
@@ -175,7 +177,8 @@ def _completed(
     if found.get("alpha_mask"):
         found |= {"masked_training": True, "unmasked_probability": 0.0}
         found.setdefault("unmasked_weight", 0.0)
-    return {**found, **result, "concepts": concepts, "output_formats": ["peft"]}
+    formats = {"concepts": concepts, "output_formats": ["peft"]}
+    return {**result, **found, **formats}, unequal
 
 
 def _without_network(process: Mapping[str, Any], place: str) -> list[Entry]:

@@ -10,6 +10,7 @@ from typing import Any
 from ..._exceptions import ConfigError
 from ..foreign import reasons as why
 from ..foreign import sd_scripts
+from .caption_prefixes import join_prefixes
 from .import_report import Entry
 from .key_rules import Rule, Scope, without_counterpart
 from .key_walk import apply, walk
@@ -106,7 +107,12 @@ def from_sd_scripts(
         entry = _sampler(parts["sample_sampler"], found, data.get("samples", []))
         entries.append(entry)
     result = nested({key: value for key, value in data.items() if key[0] != "_"})
-    result["concepts"] = _concepts(options, parts, found, data)
+    concepts = _concepts(options, parts, found, data)
+    joined = join_prefixes([concept for concept in concepts if concept.get("path")])
+    entries = joined.entries(entries)
+    if joined.word:
+        result["trigger_word"] = joined.word
+    result["concepts"] = concepts
     result = _completed(result, data)
     entries = [_labeled(entry, labels or {}, originals or {}) for entry in entries]
     return finished(
@@ -307,9 +313,6 @@ def _concept(subset: dict[str, Any], family: str) -> dict[str, Any]:
 def _completed(result: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Move settings of concepts that apply to all of them here."""
     concepts = [concept for concept in result["concepts"] if concept.get("path")]
-    words = {concept.pop("_trigger_word", None) for concept in concepts}
-    if len(words) == 1 and (word := words.pop()):
-        result["trigger_word"] = word
     masks = [concept.pop("_alpha_mask", False) for concept in concepts]
     if any(masks):
         result |= {

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..foreign import reasons as why
+from .caption_prefixes import PREFIX
 from .key_rules import (
     Result,
     Rule,
@@ -61,10 +62,7 @@ def _alpha_mask(scope: Scope, value: Any) -> Result:
 
 
 def _prefix(scope: Scope, value: Any) -> Result:
-    return turned(
-        "the text in front of captions, once, also in sample prompts",
-        {"_trigger_word": str(value).strip().strip(",").strip()},
-    )
+    return turned("", {PREFIX: str(value)})
 
 
 SUBSET: dict[str, Rule] = {
