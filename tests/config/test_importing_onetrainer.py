@@ -12,6 +12,7 @@ import pytest
 from stiefel_lora import ConfigError
 from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported, import_file
+from stiefel_lora.config.importing.from_onetrainer import from_onetrainer
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 
 SDXL = {"model_type": "STABLE_DIFFUSION_XL_10_BASE", "training_method": "LORA"}
@@ -26,6 +27,17 @@ def _read(folder: Path, **keys: Any) -> Imported:
 
 def _lost(found: Imported) -> list[str]:
     return [entry.key for entry in found.report.differences]
+
+
+def test_masked_prior_preservation_is_kept_instead_of_compiling(
+    tmp_path: Path,
+) -> None:
+    keys = {"masked_training": True, "masked_prior_preservation_weight": 0.5}
+    source = {"training_method": "LORA", "compile": True, **keys}
+    found = from_onetrainer(source, folder=tmp_path, family="sdxl")
+    assert found.data["masked_prior_preservation_weight"] == 0.5
+    assert "compile" not in found.data
+    assert not {"compile", *keys} & {e.key for e in found.report.differences}
 
 
 def test_defaults_of_the_source_are_used_for_keys_that_are_missing(

@@ -98,7 +98,10 @@ def test_defaults_of_the_source_are_used_for_keys_that_are_missing() -> None:
             "--network_dropout 0.1 --network_args rank_dropout=0.2 module_dropout=0.3",
             {"lora_dropout": 0.1, "rank_dropout": 0.2, "module_dropout": 0.3},
         ),
-        ("--network_dropout 0.1 --torch_compile", {"lora_dropout": None}),
+        (
+            "--network_dropout 0.1 --torch_compile",
+            {"lora_dropout": 0.1, "compile": None},
+        ),
         ("--v_parameterization --zero_terminal_snr", {"zero_terminal_snr": True}),
         ("--zero_terminal_snr", {"zero_terminal_snr": None}),
         (
@@ -136,6 +139,16 @@ def test_values_keep_their_meaning(text: str, wanted: dict[str, Any]) -> None:
     data = _data(text)
     data["lr_warmup"] = data.get("learning_rate_warmup_steps")
     assert {key: data.get(key) for key in wanted} == wanted
+
+
+def test_what_only_changes_speed_gives_way_to_what_is_trained() -> None:
+    found = _words("--network_dropout 0.1 --torch_compile")
+    assert not found.report.differences
+    (entry,) = (e for e in found.report.entries if e.key == "torch_compile")
+    assert (entry.outcome, entry.sets) == ("ignored", ())
+    assert entry.note.startswith("compile does not change results, and lora_dropout")
+    # Alone, it is kept.
+    assert _data("--torch_compile")["compile"] is True
 
 
 def test_the_text_encoders_of_sdxl_have_the_first_rate() -> None:

@@ -113,6 +113,28 @@ def test_at_least_one_layer_remains(sd15: Path, sdxl: Path) -> None:
         assert str(error.value).endswith(f"has 4 layers, but got {most + 1}.")
 
 
+@pytest.mark.parametrize(("positions", "fits"), [(77, True), (76, False), (32, False)])
+def test_each_token_of_a_chunk_has_a_position(
+    sd15: Path, tmp_path: Path, positions: int, fits: bool
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(sd15, model)
+    before = CLIPTextModel.from_pretrained(model / "text_encoder").config
+    config = text_config(before.hidden_size, before.vocab_size)
+    config.max_position_embeddings = positions
+    CLIPTextModel(config).save_pretrained(model / "text_encoder")
+    assert opened(model, "sd15", max_token_length=75).caption_limit == 75
+    if fits:
+        assert opened(model, "sd15", max_token_length=150).caption_limit == 150
+        return
+    with pytest.raises(ConfigError) as error:
+        opened(model, "sd15", max_token_length=150)
+    assert str(error.value) == (
+        f"max_token_length: must be 75 for the text_encoder of {model}, which has "
+        f"{positions} positions instead of the 77 of a chunk, but got 150."
+    )
+
+
 def test_caches_are_those_of_the_settings(sd15: Path, sdxl: Path) -> None:
     for model, kind in ((sd15, "sd15"), (sdxl, "sdxl")):
         changed = [

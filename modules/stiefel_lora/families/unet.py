@@ -79,6 +79,7 @@ class UNetFamily(StockFamily):
         self._chunks = max_token_length // CHUNK
         for part, skip in self._skips.items():
             self._check_skip(source, part, skip)
+            self._check_length(source, part, max_token_length)
         # Without these settings, the caches of before they existed stay valid.
         settings = [f"skip {skip} of {p}" for p, skip in self._skips.items() if skip]
         if self._chunks > 1:
@@ -99,6 +100,21 @@ class UNetFamily(StockFamily):
             raise ConfigError(
                 f"{part}_layer_skip: must be at most {most} for the {part} of "
                 f"{source.name}, which has {layers} layers, but got {skip}."
+            )
+
+    def _check_length(self, source: ModelSource, part: str, length: int) -> None:
+        """Check that a text encoder has a position for each token of a chunk.
+
+        Raises:
+            ConfigError: If captions are split into chunks that are too long for it.
+        """
+        config = source.config(part) if self._chunks > 1 else {}
+        found = config.get("text_config", config).get("max_position_embeddings")
+        if found is not None and found < CHUNK + 2:
+            raise ConfigError(
+                f"max_token_length: must be {CHUNK} for the {part} of {source.name}, "
+                f"which has {found} positions instead of the {CHUNK + 2} of a chunk, "
+                f"but got {length}."
             )
 
     def _clip_output(

@@ -327,7 +327,7 @@ _OWN: dict[str, Rule] = {
     "network.alpha": ignore("linear_alpha is used", matters=False),
     "network.conv": _conv,
     "network.conv_alpha": ignore("the ratio of alpha and rank is that of other layers"),
-    "network.dropout": dropout("lora_dropout", "model.compile"),
+    "network.dropout": dropout("lora_dropout"),
     "network.linear": take("lora_rank", int),
     "network.linear_alpha": _alpha,
     "network.network_kwargs.only_if_contains": _only_if,

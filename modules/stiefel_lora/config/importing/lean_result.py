@@ -19,6 +19,8 @@ __all__ = ["Imported", "finished", "nested"]
 
 # Each round removes one setting. No source has that many.
 _ROUNDS = 2000
+# They change time or memory, but no results, so that they give way to other settings.
+_TECHNICAL = ("compile", "attention_mechanism", "gradient_checkpointing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +62,12 @@ def finished(
         found = _violation(data)
         if found is None:
             break
-        key = _removed(data, found.key)
+        technical = _giving_way(data, found)
+        key = technical or _removed(data, found.key)
         if key is None:
             raise ConfigError(str(found))
+        if technical:
+            del data[technical]
         entries = [_without(entry, key, found) for entry in entries]
         if key == "optimizer":
             # Not the default here, whose learning rate has another unit.
@@ -82,6 +87,17 @@ def _violation(data: dict[str, Any]) -> Violation | None:
         TrainConfig.model_validate(data)
     except ValidationError as error:
         return violations_in(error, list(TrainConfig.model_fields))[0]
+    return None
+
+
+def _giving_way(data: dict[str, Any], found: Violation) -> str | None:
+    """Return the technical setting without which a violation does not occur."""
+    for key in _TECHNICAL:
+        if key in data:
+            rest = {name: value for name, value in data.items() if name != key}
+            left = _violation(rest)
+            if left is None or (left.key, left.message) != (found.key, found.message):
+                return key
     return None
 
 
@@ -116,12 +132,16 @@ def _without(entry: Entry, key: str, found: Violation) -> Entry:
     kept = tuple(item for item in entry.sets if not _is_below(item[0], key))
     if len(kept) == len(entry.sets):
         return entry
+    technical = key in _TECHNICAL
+    note = f"{key} {found.message}"
+    if technical and found.key != key:
+        note = f"{key} does not change results, and {found.key} {found.message}"
     return dataclasses.replace(
         entry,
         outcome="translated" if kept else "ignored",
         sets=kept,
-        note=f"{key} {found.message}",
-        matters=True,
+        note=note,
+        matters=entry.matters if technical else True,
     )
 
 

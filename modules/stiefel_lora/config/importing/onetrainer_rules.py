@@ -354,7 +354,7 @@ ROOT: dict[str, Rule] = {
     "concept_file_name": ignore("is read", matters=False),
     "config_version": ignore("the version of the file", matters=False),
     "custom_learning_rate_scheduler": ignore(why.SCHEDULES),
-    "dropout_probability": dropout("lora_dropout", "lora_decompose", "compile"),
+    "dropout_probability": dropout("lora_dropout", "lora_decompose"),
     "ema": mapped("ema", {"off": "off", "gpu": "gpu", "cpu": "cpu"}, "unknown mode"),
     "ema_decay": take("ema_decay", float),
     "ema_update_step_interval": take("ema_update_step_interval", int),

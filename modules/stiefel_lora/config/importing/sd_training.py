@@ -293,7 +293,7 @@ def _algorithm(scope: Scope, value: Any) -> Result:
     return left(why.ADAPTERS)
 
 
-_NO_DROPOUT = ("network_args.dora_wd", "torch_compile")
+_NO_DROPOUT = "network_args.dora_wd"
 
 
 def _t5(scope: Scope, value: Any) -> Result:
@@ -303,7 +303,7 @@ def _t5(scope: Scope, value: Any) -> Result:
 
 
 def _rank_dropout(scope: Scope, value: Any) -> Result:
-    found = dropout("rank_dropout", *_NO_DROPOUT)(scope, value)
+    found = dropout("rank_dropout", _NO_DROPOUT)(scope, value)
     if not found.sets or not str(scope.get("network_module")).startswith("lycoris"):
         return found
     note = "for each image, and the others are scaled, as in networks.lora"
@@ -322,7 +322,7 @@ NETWORK_ARGS: dict[str, Rule] = {
     "loraplus_lr_ratio": _lora_plus,
     "loraplus_text_encoder_lr_ratio": ignore("LoRA+ has one ratio"),
     "loraplus_unet_lr_ratio": _lora_plus,
-    "module_dropout": dropout("module_dropout", *_NO_DROPOUT),
+    "module_dropout": dropout("module_dropout", _NO_DROPOUT),
     "rank_dropout": _rank_dropout,
     "split_qkv": only_for(
         "flux", "FLUX", ignore("is part of network_module", matters=False)
@@ -429,7 +429,7 @@ TRAINING: dict[str, Rule] = {
     "model_type": mapped("model_type", {"flux": "flux"}, "Chroma is not supported"),
     "network_alpha": _alpha,
     "network_dim": _rank,
-    "network_dropout": dropout("lora_dropout", *_NO_DROPOUT),
+    "network_dropout": dropout("lora_dropout", _NO_DROPOUT),
     "network_module": _module,
     "network_train_unet_only": _text_encoders,
     "network_weights": _weights,
