@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,9 @@ def test_each_token_of_a_chunk_has_a_position(
     config = text_config(before.hidden_size, before.vocab_size)
     config.max_position_embeddings = positions
     CLIPTextModel(config).save_pretrained(model / "text_encoder")
+    path = model / "tokenizer" / "tokenizer_config.json"
+    known = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**known, "model_max_length": positions}), "utf-8")
     assert opened(model, "sd15", max_token_length=75).caption_limit == 75
     if fits:
         assert opened(model, "sd15", max_token_length=150).caption_limit == 150
