@@ -29,6 +29,68 @@ def _lost(found: Imported) -> list[str]:
     return [entry.key for entry in found.report.differences]
 
 
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("NONE", 1),
+        ("BATCH", 2),
+        ("GRADIENT_ACCUMULATION", 3),
+        ("BOTH", 6),
+        ("GLOBAL_BOTH", 6),
+    ],
+)
+def test_learning_rates_are_scaled_by_the_root_of_the_images(
+    tmp_path: Path, name: str, factor: int
+) -> None:
+    source = {
+        "training_method": "LORA",
+        "learning_rate": 1e-4,
+        "learning_rate_scaler": name,
+        "batch_size": 4,
+        "gradient_accumulation_steps": 9,
+        "text_encoder": {"train": True, "learning_rate": 1e-5},
+        "text_encoder_2": {"train": False},
+    }
+    found = from_onetrainer(source, folder=tmp_path, family="sdxl")
+    assert found.data["learning_rate"] == pytest.approx(1e-4 * factor)
+    assert found.data["text_encoder_learning_rate"] == pytest.approx(1e-5 * factor)
+    assert not {"learning_rate", "learning_rate_scaler"} & {
+        entry.key for entry in found.report.differences
+    }
+    (entry,) = (e for e in found.report.entries if e.key == "learning_rate")
+    assert (f"times {factor}, the square root" in entry.note) == (factor != 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "cycles", "ours", "lost"),
+    [
+        ("COSINE_WITH_HARD_RESTARTS", 3.0, ("cosine_with_restarts", 3), ""),
+        ("COSINE_WITH_HARD_RESTARTS", 2.5, ("cosine_with_restarts", 2), "whole here"),
+        ("COSINE_WITH_RESTARTS", 0.5, ("cosine", 1), ""),
+        ("COSINE_WITH_RESTARTS", 2.0, ("constant", 1), "constant is used"),
+    ],
+)
+def test_cycles_of_the_scheduler(
+    tmp_path: Path, name: str, cycles: float, ours: tuple[str, int], lost: str
+) -> None:
+    source = {"learning_rate_scheduler": name, "learning_rate_cycles": cycles}
+    found = from_onetrainer(source, folder=tmp_path, family="sdxl")
+    config = parse_config(found.data)
+    assert (config.learning_rate_scheduler, config.learning_rate_cycles) == ours
+    keys = [e for e in found.report.differences if e.key == "learning_rate_scheduler"]
+    assert [lost in entry.note for entry in keys] == ([True] if lost else [])
+
+
+@pytest.mark.parametrize(("family", "side"), [("sdxl", 1024), ("sd15", 512)])
+def test_samples_have_the_defaults_of_their_family(
+    tmp_path: Path, family: str, side: int
+) -> None:
+    source = {"samples": [{"prompt": "a"}]}
+    found = from_onetrainer(source, folder=tmp_path, family=family)
+    (sample,) = parse_config(found.data).samples
+    assert (sample.width, sample.height, sample.guidance) == (side, side, 7.5)
+
+
 def test_masked_prior_preservation_is_kept_instead_of_compiling(
     tmp_path: Path,
 ) -> None:
@@ -406,6 +468,7 @@ def test_concepts_and_samples_of_other_files(tmp_path: Path) -> None:
             "steps": 20,
             "guidance": 7,
             "width": 512,
+            "height": 1024,
             "sampler": "dpmpp_2m_karras",
         }
     ]

@@ -15,6 +15,7 @@ from stiefel_lora.config.importing import Imported, import_file, import_words
 from stiefel_lora.config.importing.key_walk import UNKNOWN
 from stiefel_lora.config.importing.prompt_flags import read_prompt
 from stiefel_lora.config.importing.sample_files import prompts_of, samples_in
+from stiefel_lora.config.importing.sampler_names import sampler_called
 
 PAGE = Path(__file__).parents[2] / "docs" / "questions" / "coming-from.md"
 KINDS = ("text", "json")
@@ -400,12 +401,14 @@ def test_a_configuration_reads_its_dataset_file_and_prompts(tmp_path: Path) -> N
             "height": 768,
             "sampler": "dpmpp_2m",
         },
-        {"prompt": "a dog", "sampler": "euler_a"},
+        {"prompt": "a dog", **USUAL, "sampler": "euler_a"},
     ]
     gone = _toml(tmp_path, 'network_dim = 4\ndataset_config = "gone.toml"\n', "b.toml")
     assert "dataset_config" in [entry.key for entry in gone.report.differences]
 
 
+# sd-scripts uses them where a prompt has no flag.
+USUAL = {"guidance": 7.5, "width": 512, "height": 512}
 OBJECTS = [
     (["a cat --w 640 --ss k_euler_a"], [{"width": 640, "sampler": "euler_a"}], ""),
     ([{"prompt": "a", "sample_sampler": "dpmsolver++"}], [{"sampler": "dpmpp_2m"}], ""),
@@ -424,11 +427,13 @@ def test_files_of_prompts_as_sd_scripts_reads_them(
     path.write_text(json.dumps(content), encoding="utf-8")
     entry, found = samples_in(str(path), tmp_path, "sdxl")
     samples = [{k: v for k, v in s.items() if k != "prompt"} for s in found["samples"]]
-    assert samples == wanted
+    assert samples == [{"steps": 30, **USUAL, **each} for each in wanted]
     count = f"{len(wanted)} sample{'s' * (len(wanted) > 1)}"
+    count += ", with the defaults of sd-scripts"
     assert entry.note.startswith(f"{count}, without {lost}" if lost else count)
     if not lost:
-        assert prompts_of([], path, "sdxl") == found["samples"]
+        given = prompts_of([], path, "sdxl")[0]
+        assert [{"steps": 30, **USUAL, **each} for each in given] == found["samples"]
 
 
 @pytest.mark.parametrize(
@@ -436,7 +441,7 @@ def test_files_of_prompts_as_sd_scripts_reads_them(
     [
         ({"scale": 2, "guidance_scale": 3}, 3, "scale"),
         ({"guidance_scale": 3, "scale": 1.0}, 3, ""),
-        ({"scale": 4, "sample_sampler": "euler"}, None, "scale, sample_sampler"),
+        ({"scale": 4, "sample_sampler": "euler"}, 3.5, "scale, sample_sampler"),
     ],
 )
 def test_guidance_of_flux_in_files_of_prompts(
@@ -446,9 +451,52 @@ def test_guidance_of_flux_in_files_of_prompts(
     path.write_text(json.dumps([{"prompt": "a", **keys}]), encoding="utf-8")
     entry, found = samples_in(str(path), tmp_path, "flux")
     assert found["samples"][0].get("guidance") == guidance
-    assert entry.note == "1 sample" + (
+    assert entry.note == "1 sample, with the defaults of sd-scripts" + (
         f", without {lost}, which is not supported" if lost else ""
     )
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "ours"),
+    [
+        ("train_network.py", "dpm++_2m_karras", "dpmpp_2m_karras"),
+        ("sdxl_train_network.py", "dpmsolver++", "dpmpp_2m"),
+        ("sdxl_train_network.py", "", "ddim"),
+        ("flux_train_network.py", "euler", None),
+    ],
+)
+def test_samples_are_those_of_sd_scripts(
+    tmp_path: Path, script: str, flag: str, ours: str | None
+) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat\n", encoding="utf-8")
+    words = ["--sample_prompts", str(path)]
+    words += ["--sample_sampler", flag] if flag else []
+    (sample,) = parse_config(import_words([script, *words]).data).samples
+    flux = script.startswith("flux")
+    wanted = (512, 512, 20, 3.5) if flux else (512, 512, 30, 7.5)
+    assert (sample.width, sample.height, sample.steps, sample.guidance) == wanted
+    assert sample.sampler == ours
+
+
+SAMPLERS = [
+    ("DPM++ 2M Karras", "dpmpp_2m_karras"),
+    ("dpm++_2m_sde_karras", "dpmpp_2m_sde_karras"),
+    ("Euler a", "euler_a"),
+    ("DPMPP_SDE", "dpmpp_2m_sde"),
+    # Another sampler of A1111, and one that does not exist here.
+    ("DPM++ SDE", None),
+    ("lms", None),
+]
+
+
+@pytest.mark.parametrize(("name", "ours"), SAMPLERS)
+def test_samplers_by_the_names_of_other_programs(name: str, ours: str | None) -> None:
+    if ours:
+        assert sampler_called(name) == ours
+        return
+    with pytest.raises(ValueError, match="not a known sampler"):
+        sampler_called(name)
 
 
 def test_subsets_of_toml_prompts_share_keys(tmp_path: Path) -> None:
@@ -460,7 +508,7 @@ def test_subsets_of_toml_prompts_share_keys(tmp_path: Path) -> None:
         "[[prompt.subset]]\nprompt = 'b'\nwidth = 32\n",
         encoding="utf-8",
     )
-    assert prompts_of([], path, "sd15") == [
+    assert prompts_of([], path, "sd15")[0] == [
         {"prompt": "a", "width": 64, "sampler": "euler"},
         {"prompt": "b", "width": 32, "sampler": "euler"},
     ]
@@ -660,6 +708,34 @@ def test_class_tokens_are_the_caption_of_images_without_one(tmp_path: Path) -> N
     assert found.data["concepts"][0]["default_caption"] == "sks dog"
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("base_weights", "a.safetensors", "stiefel-lora lora merge FILE --into MODEL"),
+        ("conditioning_data_dir", "masks", "cat-masklabel.png"),
+        ("lr_scheduler", "piecewise_constant", "constant is used"),
+    ],
+)
+def test_a_reason_names_what_to_use_instead(key: str, value: str, text: str) -> None:
+    found = _words(f"--masked_loss --{key} {value}")
+    (entry,) = (e for e in found.report.differences if e.key == key)
+    assert text in entry.note
+
+
+def test_rex_is_taken() -> None:
+    found = _words("--lr_scheduler rex")
+    assert found.data["learning_rate_scheduler"] == "rex"
+    assert not found.report.differences
+
+
+def test_a_dataset_alone_is_reported(tmp_path: Path) -> None:
+    text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\n"
+    alone = _toml(tmp_path, text).report.notes
+    assert any("Only a dataset was given" in line for line in alone)
+    whole = _toml(tmp_path, f"network_module = 'networks.lora'\n{text}").report.notes
+    assert not any("Only a dataset was given" in line for line in whole)
+
+
 def test_the_window_of_kohya_has_its_own_names(tmp_path: Path) -> None:
     path = tmp_path / "gui.json"
     options = {
@@ -714,7 +790,8 @@ def test_a_line_of_flags_without_a_prompt_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("a cat\n\n--n ugly --w 32\n", encoding="utf-8")
     found = import_words(["sdxl_train_network.py", "--sample_prompts", str(path)])
-    assert found.data["samples"] == [{"prompt": "a cat"}]
+    (sample,) = found.data["samples"]
+    assert sample == {"prompt": "a cat", **USUAL, "sampler": "ddim"}
     (entry,) = (e for e in found.report.entries if e.key == "sample_prompts")
     assert "without line 3 (flags without a prompt)" in entry.note
 

@@ -210,7 +210,7 @@ def test_the_own_sampler_of_the_model_is_the_default(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "a --cn x"], "--prompt: --cn x: unknown flag. Use --w, --h, --d"),
+        (["--prompt", "a --q x"], "--prompt: --q x: unknown flag. Use --w, --h, --d"),
         (["--prompt", "a --w abc"], "--prompt: --w abc: Must be a whole number."),
         (["--prompt", "a --l"], "--prompt: --l: Must be a number."),
         (["--prompt", "a --h 65"], "--h 65: Must be a multiple of 8, but got 65."),
@@ -288,7 +288,11 @@ def test_flux_recommends_its_own_flags(prompt: str, message: str) -> None:
 
 
 def test_a_prompt_of_several_lines_is_one_sample(plain: TrainResult) -> None:
-    assert prompts_of(["one\ntwo --s 3", "# three"], None, "sdxl") == [
+    found, left_out = prompts_of(
+        ["one\ntwo --s 3 --am 0.5 --OW 64", "# three"], None, "sdxl"
+    )
+    assert left_out == ["--am", "--OW"]
+    assert found == [
         {"prompt": "one\ntwo", "steps": 3},
         {"prompt": "# three"},
     ]

@@ -242,9 +242,10 @@ def _with_samples(
 
     config = load([])
     # The flags of a prompt come before options, and options before a configuration.
-    samples = [
-        {**given, **each} for each in prompts_of(prompt, prompts, config.model_type)
-    ]
+    found, left_out = prompts_of(prompt, prompts, config.model_type)
+    samples = [{**given, **each} for each in found]
+    if left_out:
+        echo(f"{', '.join(left_out)}: without a counterpart, so not used.", err=True)
     if samples:
         # As in the programs whose flags and weights are used.
         weighted = json.dumps("text_encoder" in config.family.clip_states)

@@ -68,9 +68,9 @@ WITHOUT = {
     """,
     why.FACTORS: "network_weight",
     why.START: """
-        assistant_lora_path inference_lora_path lora_path merge_network_on_save
-        merge_network_on_save_strength start_step
+        merge_network_on_save merge_network_on_save_strength start_step
     """,
+    why.MERGED: "assistant_lora_path inference_lora_path lora_path",
     why.CAPTIONS: """
         caption_type prompt_dropout_prob random_triggers random_triggers_max
         replacements short_and_long_captions use_short_captions

@@ -21,6 +21,8 @@ __all__ = [
     "LOADER",
     "LOGS",
     "LOSSES",
+    "MASKS",
+    "MERGED",
     "METADATA",
     "NOISE",
     "OFFLOADING",
@@ -69,6 +71,14 @@ LOGS = "logs are only written to events.jsonl and the trackers"
 LOSSES = (
     "the loss is set only by mse_strength, mae_strength, huber_strength and "
     "loss_weight_fn"
+)
+MASKS = (
+    "masks (masked_training) are files beside the images: copy that of cat.png to "
+    "cat-masklabel.png"
+)
+MERGED = (
+    "a LoRA is merged into the base model in advance, with stiefel-lora lora merge "
+    "FILE --into MODEL (docs/questions/existing-lora.md)"
 )
 METADATA = "the metadata of LoRA files is written from the settings of the run"
 NOISE = (

@@ -113,9 +113,10 @@ KEYS = {
 
 WITHOUT = {
     why.START: """
-        base_weights base_weights_multiplier dim_from_weights initial_epoch initial_step
+        dim_from_weights initial_epoch initial_step
         network_multiplier resume skip_until_initial_step
     """,
+    why.MERGED: "base_weights base_weights_multiplier",
     why.FACTORS: """
         block_alphas conv_alpha network_args
     """,
@@ -138,7 +139,8 @@ WITHOUT = {
     """,
     why.AUGMENTATION: "face_crop_aug_range resize_interpolation",
     why.BUCKETS: "max_bucket_reso min_bucket_reso",
-    why.CONDITIONS: "conditioning_data_dir controlnet_model_name_or_path",
+    why.CONDITIONS: "controlnet_model_name_or_path",
+    why.MASKS: "conditioning_data_dir",
     why.SOURCES: "custom_attributes dataset_class debug_dataset general",
     why.LOSSES: """
         huber_scale huber_schedule scale_v_pred_loss_like_noise_pred v_pred_like_loss

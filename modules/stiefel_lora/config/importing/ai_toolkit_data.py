@@ -100,7 +100,7 @@ DATASET: dict[str, Rule] = {
     "keep_tokens": take("keep_tags_count", int),
     "loss_multiplier": take("loss_weight", float),
     "mask_min_value": _least,
-    "mask_path": ignore("masks are files beside the images, as cat-masklabel.png"),
+    "mask_path": ignore(why.MASKS),
     "num_repeats": take("repeats", int),
     "random_crop": take("enable_crop_jitter", bool),
     "resolution": _resolution,

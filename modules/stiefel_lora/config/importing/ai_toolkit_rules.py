@@ -386,7 +386,7 @@ _OWN: dict[str, Rule] = {
             "cosine": "cosine",
             "cosine_with_restarts": "cosine",
         },
-        why.SCHEDULES,
+        f"{why.SCHEDULES}. constant is used",
     ),
     "train.max_denoising_steps": _highest,
     "train.max_grad_norm": take("clip_grad_norm", float),

@@ -21,7 +21,7 @@ PREFIX = "_caption_prefix"
 
 _IN_SAMPLES = (
     "in front of captions that do not contain it, and also of sample prompts, which "
-    "sd-scripts leaves as they are"
+    "sd-scripts does not change"
 )
 
 

@@ -121,7 +121,7 @@ def from_onetrainer(
         _item(
             item,
             SAMPLE,
-            SAMPLE_DEFAULTS,
+            SAMPLE_DEFAULTS[found],
             found,
             (f"samples.{number}.", f"samples.{index}."),
             entries,

@@ -40,6 +40,7 @@ from .source_files import near, read_source
 __all__ = ["ROOT_RULES", "from_sd_scripts", "is_sd_scripts"]
 
 _NAME = "sd-scripts"
+_SAMPLER = "ddim"
 _PARTS = ("datasets", "general", "launcher", "sample_prompts", "sample_sampler")
 
 ROOT_RULES: dict[str, Rule] = {
@@ -103,9 +104,12 @@ def from_sd_scripts(
         entry, settings = samples_in(parts["sample_prompts"], folder, found)
         entries.append(entry)
         data |= settings
-    if "sample_sampler" in parts:
-        entry = _sampler(parts["sample_sampler"], found, data.get("samples", []))
-        entries.append(entry)
+    samples = data.get("samples", [])
+    if parts.get("sample_sampler"):
+        entries.append(_sampler(parts["sample_sampler"], found, samples))
+    elif "sample_sampler" in parts or (samples and found != "flux"):
+        entry = _sampler(_SAMPLER, found, samples)
+        entries.append(dataclasses.replace(entry, is_default=True))
     result = nested({key: value for key, value in data.items() if key[0] != "_"})
     concepts = _concepts(options, parts, found, data)
     joined = join_prefixes([concept for concept in concepts if concept.get("path")])
@@ -122,7 +126,12 @@ def from_sd_scripts(
 
 def _assumed_lora(options: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
     """Return what is reported on options without the name of a script."""
-    if not options or options.get("network_module"):
+    if not options:
+        return [], [
+            "Only a dataset was given, so all other settings are the defaults of "
+            "sd-scripts. Import the training file or command line that names it."
+        ]
+    if options.get("network_module"):
         return [], []
     others = options_without_lora(options)
     if not others:

@@ -248,7 +248,13 @@ CONCEPT: dict[str, Rule] = {
 }
 """Rules of a concept."""
 
-SAMPLE_DEFAULTS: dict[str, Any] = {"seed": 42}
+_SAMPLE_DEFAULTS: dict[str, Any] = {"seed": 42, "diffusion_steps": 30}
+SAMPLE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "flux": {**_SAMPLE_DEFAULTS, "width": 1024, "height": 1024, "cfg_scale": 3.5},
+    "sd15": {**_SAMPLE_DEFAULTS, "width": 512, "height": 512, "cfg_scale": 7.5},
+    "sdxl": {**_SAMPLE_DEFAULTS, "width": 1024, "height": 1024, "cfg_scale": 7.5},
+}
+"""Defaults of a sample, by family."""
 _OTHER_SAMPLER = (
     "base_image_path",
     "force_last_timestep",

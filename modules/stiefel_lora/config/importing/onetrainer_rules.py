@@ -24,7 +24,8 @@ from .key_rules import (
     without_counterpart,
 )
 from .onetrainer_objective import OBJECTIVE
-from .onetrainer_parts import OPTIMIZER, PARTS, optimizer_of
+from .onetrainer_optimizer import OPTIMIZER, optimizer_of, rate_rule
+from .onetrainer_parts import PARTS
 from .start_files import FILE_ALPHA, start_file
 
 __all__ = ["DEFAULTS", "NONE_COUNTS", "ROOT"]
@@ -119,9 +120,13 @@ def _rate(scope: Scope, value: Any) -> Result:
     part = "transformer" if scope.family == "flux" else "unet"
     if scope.has(f"{part}.learning_rate"):
         return left(f"{part}.learning_rate is used instead", matters=False)
-    if not optimizer_of(scope).is_same:
-        return left("its unit is that of another optimizer")
-    return took("learning_rate", float(value))
+    return rate_rule("learning_rate")(scope, value)
+
+
+def _scaler(scope: Scope, value: Any) -> Result:
+    if str(value).startswith("GLOBAL") and scope.get("multi_gpu"):
+        return left("the rate is that of one device")
+    return left("is part of the learning rates", matters=False)
 
 
 def _warmup(scope: Scope, value: Any) -> Result:
@@ -150,15 +155,27 @@ def _scheduler(scope: Scope, value: Any) -> Result:
     if name == "rex":
         return turned("", {"learning_rate_scheduler": name})
     cycles = float(scope.get("learning_rate_cycles", 1) or 1)
-    if name == "cosine_with_hard_restarts" and cycles == int(cycles):
-        return turned(
-            "",
-            {
-                "learning_rate_scheduler": "cosine_with_restarts",
-                "learning_rate_cycles": int(cycles),
-            },
-        )
-    return left(why.SCHEDULES)
+    if name == "cosine_with_hard_restarts":
+        return _restarts(cycles)
+    if name == "cosine_with_restarts" and cycles == 0.5:
+        # Half a wave, without a restart.
+        return turned("", {"learning_rate_scheduler": "cosine"})
+    if name == "cosine_with_restarts":
+        note = "the rate rises slowly in each cycle there"
+        return left(f"{note}, and {why.SCHEDULES}. constant is used")
+    return left(f"{why.SCHEDULES}. constant is used")
+
+
+def _restarts(cycles: float) -> Result:
+    number = max(1, round(cycles))
+    note = ""
+    if number != cycles:
+        note = f"the number of cycles is whole here: {number} instead of {cycles:g}"
+    sets = {
+        "learning_rate_scheduler": "cosine_with_restarts",
+        "learning_rate_cycles": number,
+    }
+    return turned(note, sets, matters=bool(note))
 
 
 def _lowest_rate(scope: Scope, value: Any) -> Result:
@@ -374,9 +391,7 @@ ROOT: dict[str, Rule] = {
     "learning_rate": _rate,
     "learning_rate_cycles": ignore("is part of learning_rate_scheduler", matters=False),
     "learning_rate_min_factor": _lowest_rate,
-    "learning_rate_scaler": ignore(
-        "learning_rate is not scaled by the batch size", ("NONE",)
-    ),
+    "learning_rate_scaler": _scaler,
     "learning_rate_scheduler": _scheduler,
     "learning_rate_warmup_steps": _warmup,
     "lora_alpha": _alpha,

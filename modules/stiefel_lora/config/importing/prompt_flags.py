@@ -26,6 +26,14 @@ _FLAGS = {
     "n": ("negative_prompt", str),
     "ss": ("sampler", sampler_called),
 }
+# Flags of training and of gen_img.py in sd-scripts that have no counterpart.
+_WITHOUT = frozenset(
+    (
+        *("am", "c", "cl", "cn", "ct", "ctr", "dsd1", "dsd2", "dsr", "dst1", "dst2"),
+        *("f", "fs", "g", "gle", "glr", "gls", "glsn", "glt", "glus", "nh", "nl"),
+        *("nw", "oh", "ow", "rcfg", "t"),
+    )
+)
 # In FLUX, the guidance is an input of the model instead of CFG.
 _FLUX_FLAGS = {"w": "w", "h": "h", "d": "d", "s": "s", "g": "l", "n": "n"}
 _FLUX_REASONS = {
@@ -81,13 +89,18 @@ def read_prompt(line: str, family: str) -> tuple[dict[str, Any], list[str]]:
     return sample, [each.flag for each in lost]
 
 
-def checked_prompt(line: str, family: str, where: str) -> dict[str, Any]:
+def checked_prompt(
+    line: str, family: str, where: str
+) -> tuple[dict[str, Any], list[str]]:
     """Read a prompt whose flags all have to be known and valid.
 
     Args:
         line: prompt with flags.
         family: family of the base model.
         where: place of the prompt, for the error message.
+
+    Returns:
+        The sample, and flags of sd-scripts that have no counterpart.
 
     Raises:
         OptionError: If there is no prompt, or a flag is unknown or invalid.
@@ -101,12 +114,14 @@ def checked_prompt(line: str, family: str, where: str) -> dict[str, Any]:
     if family == "flux" and "negative_prompt" in sample:
         negative = sample["negative_prompt"]
         lost.append(_Lost("--n", negative, _FLUX_REASONS["n"]))
+    left_out = [each.flag for each in lost if each.flag[2:].lower() in _WITHOUT]
+    lost = [each for each in lost if each.flag not in left_out]
     lost += [] if lost else _out_of_range(sample, family)
     if lost:
         first = lost[0]
         given = f"{first.flag} {first.value:.80}".strip()
         raise OptionError(f"{where}: {given}: {first.problem.removesuffix('.')}.")
-    return sample
+    return sample, left_out
 
 
 def _out_of_range(sample: dict[str, Any], family: str) -> list[_Lost]:

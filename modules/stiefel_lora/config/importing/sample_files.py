@@ -31,6 +31,11 @@ _KEYS = {
 # For FLUX, scale is that of classifier-free guidance, which has no counterpart.
 _FLUX_KEYS = {"scale": "", "guidance_scale": "guidance"}
 _NO_GUIDANCE = ("scale", 1)
+# Values that sd-scripts uses where a prompt has none, by family.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "flux": {"width": 512, "height": 512, "steps": 20, "guidance": 3.5},
+    "unet": {"width": 512, "height": 512, "steps": 30, "guidance": 7.5},
+}
 # sd-scripts replaces or removes them.
 _UNUSED = ("enum", "subset")
 
@@ -68,7 +73,10 @@ def samples_in(value: Any, folder: Path, family: str) -> tuple[Entry, dict[str, 
         if lost:
             note += f", but {', '.join(lost)}, which is not supported"
         return Entry("sample_prompts", value, "ignored", note=note), {}
+    defaults = _DEFAULTS["flux" if family == "flux" else "unet"]
+    samples = [{**defaults, **sample} for sample in samples]
     note = counted(len(samples), "sample", "samples")
+    note += ", with the defaults of sd-scripts"
     if lost:
         note += f", without {', '.join(lost)}, which is not supported"
     settings: dict[str, Any] = {"samples": samples}
@@ -87,17 +95,22 @@ def _has_brackets(sample: dict[str, Any]) -> bool:
 
 def prompts_of(
     prompts: Sequence[str], path: Path | None, family: str
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the samples of prompts with flags, and of a file with prompts.
+
+    Returns:
+        The samples, and flags of sd-scripts that have no counterpart.
 
     Raises:
         OptionError: If a prompt is missing, or a flag is unknown or invalid.
     """
-    samples = [checked_prompt(text, family, "--prompt") for text in prompts]
-    return samples if path is None else [*samples, *_prompts_in(path, family)]
+    read = [checked_prompt(text, family, "--prompt") for text in prompts]
+    read += [] if path is None else _prompts_in(path, family)
+    flags = dict.fromkeys(flag for _, left_out in read for flag in left_out)
+    return [sample for sample, _ in read], list(flags)
 
 
-def _prompts_in(path: Path, family: str) -> list[dict[str, Any]]:
+def _prompts_in(path: Path, family: str) -> list[tuple[dict[str, Any], list[str]]]:
     """Read a file with prompts, in which everything has to be valid."""
     if path.is_dir():
         raise OptionError(
@@ -107,12 +120,13 @@ def _prompts_in(path: Path, family: str) -> list[dict[str, Any]]:
     if path.is_file() and path.stat().st_size == 0:
         raise OptionError(none)
     if path.suffix.lower() in (".json", ".toml"):
-        samples, lost = _objects(path, family)
+        found, lost = _objects(path, family)
         if lost:
             raise OptionError(
                 f"--prompts: {path}: {', '.join(lost)}: not supported, or an invalid "
                 "value. Remove or change it."
             )
+        samples: list[tuple[dict[str, Any], list[str]]] = [(each, []) for each in found]
     else:
         samples = [
             checked_prompt(line, family, f"--prompts: {path}, line {number}")

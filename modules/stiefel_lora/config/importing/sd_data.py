@@ -78,7 +78,7 @@ SUBSET: dict[str, Rule] = {
     "caption_tag_dropout_rate": take("tag_dropout_probability", float),
     "class_tokens": take("default_caption", str),
     "color_aug": ignore(why.AUGMENTATION),
-    "conditioning_data_dir": ignore(why.CONDITIONS),
+    "conditioning_data_dir": ignore(f"{why.MASKS}. Other control images are not used"),
     "custom_attributes": ignore("it does not affect training", matters=False),
     "dataset_repeats": take("repeats", int),
     "enable_wildcard": take("enable_wildcard", bool),

@@ -23,7 +23,7 @@ def _scheduler(scope: Scope, value: Any) -> Result:
         return turned(note, {"learning_rate_scheduler": "constant"})
     if name.startswith("constant"):
         return turned("", {"learning_rate_scheduler": "constant"})
-    if name in ("cosine", "linear"):
+    if name in ("cosine", "linear", "rex"):
         return took("learning_rate_scheduler", name)
     key = "learning_rate_scheduler"
     if name == "cosine_with_restarts":
@@ -34,7 +34,7 @@ def _scheduler(scope: Scope, value: Any) -> Result:
         return Result("taken", {key: name, "learning_rate_power": power})
     if name == "cosine_with_min_lr":
         return turned("", {"learning_rate_scheduler": "cosine"})
-    return left(why.SCHEDULES)
+    return left(f"{why.SCHEDULES}. constant is used")
 
 
 def _warmup(scope: Scope, value: Any) -> Result:
