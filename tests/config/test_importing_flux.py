@@ -45,6 +45,12 @@ def test_clip_is_trained_although_t5_is_cached() -> None:
     assert "train_text_encoder" not in only.data
 
 
+def test_the_activation_of_clip() -> None:
+    found = sd_scripts("--clip_l clip.safetensors --network_args split_qkv=True")
+    assert marked(found) == {"clip_l"}
+    assert found.data["text_encoder_model_name"] == "clip.safetensors"
+
+
 def test_t5_has_the_second_rate() -> None:
     text = "--network_args train_t5xxl=True --text_encoder_lr 1e-5 2e-5"
     data = sd_scripts(text).data
@@ -118,3 +124,24 @@ def test_encoders_of_onetrainer_without_a_rate_have_that_of_the_run(
     assert data["learning_rate"] == 1e-4
     assert data["text_encoder_learning_rate"] == 1e-5
     assert data["text_encoder_2_learning_rate"] == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "part"),
+    [
+        ("SIGMOID", {"timestep_shift": 3.0}, "twice"),
+        ("SIGMOID", {"dynamic_timestep_shifting": True}, "twice"),
+        ("SIGMOID", {}, ""),
+        ("COS_MAP", {"timestep_shift": 3.0}, ""),
+        ("COS_MAP", {"timestep_shift": 3.0, "min_noising_strength": 0.2}, "range"),
+        ("LOGIT_NORMAL", {"timestep_shift": 3.0, "min_noising_strength": 0.2}, ""),
+    ],
+)
+def test_shifted_distributions_of_onetrainer(
+    tmp_path: Path, name: str, keys: dict[str, Any], part: str
+) -> None:
+    usual = {"train_dtype": "BFLOAT_16", "timestep_distribution": name}
+    found = onetrainer(tmp_path, **usual, **keys)
+    (entry,) = (e for e in found.report.entries if e.key == "timestep_distribution")
+    assert entry.matters is bool(part)
+    assert part in entry.note

@@ -49,12 +49,29 @@ def _distribution(scope: Scope, value: Any) -> Result:
     if value == "BETA":
         return left(why.TIMESTEPS)
     sets = {"timestep_distribution": str(value).lower()}
-    if scope.family != "flux":
-        return turned("", sets)
+    note = _shift_note(scope, str(value))
+    if note or scope.family != "flux":
+        return turned(note, sets, matters=bool(note))
     # bfloat16 rounds the timestep by more.
     rounded = scope.get("train_dtype") == "BFLOAT_16"
     note = f"{_EARLIER}, which is less than the rounding of bfloat16"
     return turned(note if rounded else _EARLIER, sets, matters=not rounded)
+
+
+def _shift_note(scope: Scope, name: str) -> str:
+    """Return how OneTrainer shifts a distribution in another way, or ""."""
+    if name not in ("COS_MAP", "SIGMOID", "INVERTED_PARABOLA"):
+        return ""
+    dynamic = scope.family == "flux" and scope.get("dynamic_timestep_shifting")
+    if float(scope.get("timestep_shift", 1)) == 1 and not dynamic:
+        return ""
+    if name == "SIGMOID":
+        return "OneTrainer shifts this distribution twice, and this package once"
+    low = float(scope.get("min_noising_strength", 0))
+    high = float(scope.get("max_noising_strength", 1))
+    if (low, high) == (0, 1):
+        return ""
+    return "OneTrainer shifts this distribution within its range, and others as a whole"
 
 
 def _flag(sets: dict[str, Any]) -> Rule:

@@ -352,6 +352,13 @@ def _masked(scope: Scope, value: Any) -> Result:
     )
 
 
+def _clip(scope: Scope, value: Any) -> Result:
+    # Its table of settings contains hidden_act twice, and the second one counts.
+    note = "sd-scripts computes CLIP of FLUX with GELU. Here, it is CLIP's quick GELU"
+    sets = {"text_encoder_model_name": str(value)}
+    return Result("taken", sets, note, matters=scope.family == "flux")
+
+
 def _clip_skip(scope: Scope, value: Any) -> Result:
     if scope.family != "sd15":
         # It is accepted with a warning, and the encoding does not depend on it.
@@ -404,7 +411,7 @@ TRAINING: dict[str, Rule] = {
         ),
         ignore("is only used for other families", matters=False),
     ),
-    "clip_l": take("text_encoder_model_name", str),
+    "clip_l": _clip,
     "clip_skip": _clip_skip,
     "config_file": ignore("is read", matters=False),
     "dataset_config": _dataset_file,
