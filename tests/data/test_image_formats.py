@@ -18,7 +18,7 @@ from stiefel_lora.data.folder import scan_concepts
 from stiefel_lora.data.folder_report import report_on
 from stiefel_lora.data.frames import has_frames
 from stiefel_lora.data.framing import cover_frame
-from stiefel_lora.data.image_crop import crop_image
+from stiefel_lora.data.image_crop import crop_image, whole_image
 from stiefel_lora.data.sizes import upright_size
 from stiefel_lora.data.unreadable import UnreadableImage
 
@@ -217,3 +217,11 @@ def test_heic_files_are_read(tmp_path: Path, name: str) -> None:
     left, right = colors(path)
     assert close(left, RED, 12)
     assert close(right, BLUE, 12)
+
+
+def test_formats_that_start_programs_are_refused(tmp_path):
+    path = tmp_path / "script.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n")
+    for read in (whole_image, upright_size):
+        with pytest.raises(UnreadableImage, match="the format EPS is not supported"):
+            read(path)

@@ -37,6 +37,7 @@ _PREPARED = "images and captions prepared in the GUI"
 _AS_TRAINED = "crops and captions shown as in training"
 _AUTOMATIC = "automatic captions"
 _BROWSER = "GUI in the browser"
+_PAGES = "tests/ui/web/test_"
 _HOSTILE = "tests/ui/web/test_hostile_requests.py::test_"
 _CLIP = "tests/families/test_clip_settings.py::test_"
 _PROMPTS = "tests/families/test_prompt_weights.py::test_"
@@ -130,6 +131,12 @@ OFF = (
         "ui.web.zip_upload._check_kind",
         Returns(),
         (f"{_HOSTILE}uploads",),
+    ),
+    Off(
+        _BROWSER,
+        "ui.web.lora_places._below",
+        Returns("iter(folder.rglob('*'))"),
+        (f"{_PAGES}lora_places.py::test_files_below_the_given_folders_are_listed",),
     ),
     Off(
         _BROWSER,
@@ -643,6 +650,12 @@ OFF = (
         (f"{_TAB}test_dropped_folders_are_added_and_shown",),
     ),
     Off(
+        _PREPARED,
+        "ui.controllers.image_selection.ImageSelection.among",
+        Returns("[]"),
+        ("tests/ui/test_image_selection.py::test_images_are_added_and_removed",),
+    ),
+    Off(
         "epochs, intervals in epochs or minutes",
         "config.epochs._steps",
         Result("result + 1"),
@@ -693,6 +706,12 @@ OFF = (
         (f"{_TAB}test_the_crops_of_a_bucket_are_shown",),
     ),
     Off(
+        _AS_TRAINED,
+        "ui.web.crops.Crop.decode",
+        Returns('Image.new("RGBA", (64, 64))'),
+        (f"{_PAGES}crops.py::test_the_pixels_are_those_of_training",),
+    ),
+    Off(
         _AUTOMATIC,
         "captioning.wd_tagger.tagger_input",
         Result("result[..., ::-1].copy()"),
@@ -717,7 +736,16 @@ OFF = (
         _AUTOMATIC,
         "ui.controllers.auto_captions.WrittenCaptions.record",
         Call("record_changes", "0"),
-        (f"{_TAB}test_captions_are_written_by_a_model_and_undone",),
+        (
+            f"{_TAB}test_captions_are_written_by_a_model_and_undone",
+            f"{_PAGES}caption_process.py::test_captions_are_written_and_undone",
+        ),
+    ),
+    Off(
+        _AUTOMATIC,
+        "ui.web.caption_process.usable_model",
+        Returns("text"),
+        (f"{_PAGES}caption_process.py::test_models_of_other_folders_are_refused",),
     ),
     Off(
         _CAPTIONS,

@@ -18,6 +18,11 @@ from .unreadable import DAMAGE, UnreadableImage
 
 __all__ = ["open_image"]
 
+# What the extensions of image_formats mean. Pillow has others, some of which start a
+# program, and takes the content for what it is, whatever the extension.
+_FORMATS = frozenset(
+    {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
+)
 # The limit is a global variable of Pillow, shared by threads.
 _LOCK = threading.Lock()
 
@@ -27,10 +32,13 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file without decoding its pixels. Check ``size`` before decoding.
 
     Raises:
-        UnreadableImage: If the file is not an image, or is truncated.
+        UnreadableImage: If the file is not an image in a format of photos, or is
+            truncated.
     """
     try:
         with _opened(path) as image:
+            if image.format not in _FORMATS:
+                raise UnreadableImage(f"the format {image.format} is not supported")
             yield image
     except DAMAGE as error:
         reason = str(error) or type(error).__name__

@@ -14,12 +14,6 @@ from .unreadable import UnreadableImage
 
 __all__ = ["check_image", "fitted", "preview_image"]
 
-# What the extensions of image_formats mean. Pillow has others, some of which start a
-# program, and takes the content for what it is, whatever the extension.
-_FORMATS = frozenset(
-    {"AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
-)
-
 
 def preview_image(path: Path, side: int, most: float = MEGAPIXELS) -> Image.Image:
     """Decode an image file, upright, in RGBA. Large JPEG files are read reduced.
@@ -51,8 +45,6 @@ def check_image(path: Path, most: float = MEGAPIXELS) -> None:
 def _checked(path: Path, most: float) -> Iterator[Image.Image]:
     try:
         with open_image(path) as opened:
-            if opened.format not in _FORMATS:
-                raise UnreadableImage(f"the format {opened.format} is not supported")
             check_pixels(opened.size, most)
             yield opened
     except UnreadableImage:

@@ -10,7 +10,7 @@ __all__ = ["without_clients"]
 
 # python-engineio uses them to connect to other servers, and works without them. They
 # take a tenth of the time until the first page, among others for certificates.
-_CLIENTS = ("aiohttp", "requests")
+_CLIENTS = ("aiohttp", "requests", "websocket")
 
 
 @contextlib.contextmanager
