@@ -3,9 +3,10 @@ configuration.
 
     python onetrainer_one_step.py ONETRAINER_ROOT FOLDER
 
-FOLDER holds ``batch.safetensors`` and ``cases.json``, a list of names with a
-configuration ``NAME.json`` each. The host's own trainer runs; only the batch, the noise
-and the timesteps are replaced. What it did goes to ``NAME.safetensors``.
+FOLDER holds ``batch.safetensors``, maybe ``captions.json``, and ``cases.json``, a list
+of names with a configuration ``NAME.json`` each. The host's own trainer runs; only the
+batch, the noise and the timesteps are replaced. What it did goes to
+``NAME.safetensors``.
 """
 
 from __future__ import annotations
@@ -22,42 +23,38 @@ from counted_draws import counted_randn
 from safetensors.torch import load_file, save_file
 from taken_step import TakenStep
 
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2")
+
 
 def main(folder: Path) -> None:
     """Take the steps of all cases."""
-    from modules.modelSetup.StableDiffusionXLLoRASetup import (
-        StableDiffusionXLLoRASetup as Setup,
-    )
+    from modules.modelSetup.FluxLoRASetup import FluxLoRASetup
+    from modules.modelSetup.StableDiffusionXLLoRASetup import StableDiffusionXLLoRASetup
     from modules.util import create
     from modules.util.callbacks.TrainCallbacks import TrainCallbacks
     from modules.util.commands.TrainCommands import TrainCommands
     from modules.util.config.TrainConfig import TrainConfig
 
-    batch = load_file(folder / "batch.safetensors")
-    predict, calculate = Setup.predict, Setup.calculate_loss
-
-    def predict_given(self, model, found, *rest, **more):
-        factor = model.vae.config["scaling_factor"]
-        found.update(_batch_of_the_host(batch, factor))
-        with counted_randn() as draws:
-            output = predict(self, model, found, *rest, **more)
-        for number, value in enumerate(draws.drawn):
-            step.add(f"drawn {number}", value)
-        return output
-
-    def recorded_loss(self, *given):
-        loss = calculate(self, *given)
-        step.add("loss", loss)
-        return loss
-
-    Setup.predict, Setup.calculate_loss = predict_given, recorded_loss
-    Setup._get_timestep_discrete = lambda *_: batch["timesteps"].int()
+    given = load_file(folder / "batch.safetensors")
+    texts = folder / "captions.json"
+    captions = json.loads(texts.read_text("utf-8")) if texts.exists() else []
+    steps: list[TakenStep] = []
+    # FLUX.1 there has the noise of the next timestep.
+    for setup, batch_of, before in (
+        (StableDiffusionXLLoRASetup, _batch_of_sdxl, 0),
+        (FluxLoRASetup, _batch_of_flux, 1),
+    ):
+        _give(setup, batch_of, given, captions, steps)
+        if "timesteps" in given:
+            fixed = given["timesteps"].int() - before
+            setup._get_timestep_discrete = lambda *_, fixed=fixed, **__: fixed
     for name in json.loads((folder / "cases.json").read_text("utf-8")):
         config = TrainConfig.default_values()
         config.from_dict(json.loads((folder / f"{name}.json").read_text("utf-8")))
         trainer = create.create_trainer(config, TrainCallbacks(), TrainCommands())
         trainer.start()
-        step = TakenStep(lambda model=trainer.model: _factors(model.unet_lora))
+        step = TakenStep(lambda model=trainer.model: _factors(model))
+        steps.append(step)
         # The host replaces this method by its own, without hooks.
         optimizer = trainer.model.optimizer
         optimizer.step = MethodType(_recording(step, optimizer.step), optimizer)
@@ -66,10 +63,46 @@ def main(folder: Path) -> None:
         save_file(step.tensors, folder / f"{name}.safetensors")
 
 
-def _batch_of_the_host(batch: dict[str, Any], factor: float) -> dict[str, Any]:
+def _give(
+    setup: Any,
+    batch_of: Callable[..., dict[str, Any]],
+    given: dict[str, Any],
+    captions: list[str],
+    steps: list[TakenStep],
+) -> None:
+    """Let a trainer use the batch, and record what it makes of it."""
+    predict, calculate = setup.predict, setup.calculate_loss
+
+    def predict_given(self, model, found, *rest, **more):
+        found.update(batch_of(given, model.vae.config))
+        for number in (1, 2) if captions else ():
+            tokenizer = getattr(model, f"tokenizer_{number}")
+            found[f"tokens_{number}"] = tokenizer(
+                captions,
+                padding="max_length",
+                truncation=True,
+                max_length=found[f"tokens_{number}"].shape[-1],
+                return_tensors="pt",
+            ).input_ids
+        with counted_randn() as draws:
+            output = predict(self, model, found, *rest, **more)
+        for number, value in enumerate(draws.drawn):
+            steps[-1].add(f"drawn {number}", value)
+        return output
+
+    def recorded_loss(self, model, found, output, config):
+        loss = calculate(self, model, found, output, config)
+        steps[-1].add("loss", loss)
+        steps[-1].add("timesteps", output["timestep"])
+        return loss
+
+    setup.predict, setup.calculate_loss = predict_given, recorded_loss
+
+
+def _batch_of_sdxl(batch: dict[str, Any], vae: Any) -> dict[str, Any]:
     ids = batch["time_ids"]
     return {
-        "latent_image": batch["latents"] / factor,
+        "latent_image": batch["latents"] / vae["scaling_factor"],
         "latent_mask": batch["mask"],
         "loss_weight": batch["loss_weight"],
         "text_encoder_1_hidden_state": batch["embeds_1"],
@@ -81,6 +114,18 @@ def _batch_of_the_host(batch: dict[str, Any], factor: float) -> dict[str, Any]:
     }
 
 
+def _batch_of_flux(batch: dict[str, Any], vae: Any) -> dict[str, Any]:
+    latents = batch["latents"] / vae["scaling_factor"] + vae["shift_factor"]
+    return {
+        "latent_image": latents,
+        "latent_mask": batch["mask"],
+        "loss_weight": batch["loss_weight"],
+        "text_encoder_1_pooled_state": batch["pooled"],
+        "text_encoder_2_hidden_state": batch["embeds"],
+        "tokens_mask_2": batch["text_mask"],
+    }
+
+
 def _recording(step: TakenStep, taken: Callable[..., Any]) -> Callable[..., Any]:
     def recording(_: Any, *given: Any, **more: Any) -> Any:
         step.before()
@@ -89,11 +134,17 @@ def _recording(step: TakenStep, taken: Callable[..., Any]) -> Callable[..., Any]
     return recording
 
 
-def _factors(lora: Any) -> dict[str, Any]:
+def _factors(model: Any) -> dict[str, Any]:
     found = {}
-    for name, module in lora.lora_modules.items():
-        found[f"unet.{name}.lora_up.weight"] = module.lora_up.weight
-        found[f"unet.{name}.lora_down.weight"] = module.lora_down.weight
+    for part in PARTS:
+        # The first text encoder has a number there, but not in its files.
+        own = "text_encoder_1" if part == "text_encoder" else part
+        lora = getattr(model, f"{own}_lora", None)
+        for name, module in lora.lora_modules.items() if lora else ():
+            # Fused layers contain the module.
+            inner = getattr(module, "module", module)
+            found[f"{part}.{name}.lora_up.weight"] = inner.lora_up.weight
+            found[f"{part}.{name}.lora_down.weight"] = inner.lora_down.weight
     return found
 
 

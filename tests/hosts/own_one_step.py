@@ -4,31 +4,36 @@ configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from counted_draws import UNIFORM, CountedDraws
+from counted_draws import UNIFORM, CountedDraws, counted_randn
 from taken_step import TakenStep
 from torch import Tensor
 
 from helpers.families import open_sdxl
+from stiefel_lora.checkpoints.tokens import Caption
 from stiefel_lora.config import parse_config
 from stiefel_lora.config.importing import Imported
-from stiefel_lora.families.unet import UNetFamily
+from stiefel_lora.data.encoded import EncodedSet
 from stiefel_lora.files.kohya import save_kohya
+from stiefel_lora.files.kohya_names import key_table
 from stiefel_lora.files.weights import LoraFactors
 from stiefel_lora.training import state as states
 from stiefel_lora.training import trainer
+from stiefel_lora.training.lora_reading import name_of
 from stiefel_lora.training.loss.noise import NoiseSource
+from stiefel_lora.training.loss.timesteps import PlaceDraw
 
 __all__ = [
     "assert_same_step",
     "make_batch",
     "own_step",
     "relative_error",
+    "renamed",
     "write_loras",
 ]
 
@@ -86,10 +91,25 @@ def own_step(
     folder: Path,
     batch: Mapping[str, Tensor],
     monkeypatch: pytest.MonkeyPatch,
+    captions: Sequence[str] = (),
+    **changes: Any,
 ) -> dict[str, Tensor]:
-    """Train one step with the batch. See :class:`TakenStep` for the result."""
+    """Train one step with a batch. See :class:`TakenStep` for the result.
+
+    Args:
+        imported: the configuration.
+        folder: where to write the run.
+        batch: latents, encoded captions and other inputs. Without ``timesteps``, they
+            are drawn.
+        monkeypatch: for what is replaced during the step.
+        captions: captions for trained text encoders.
+        changes: settings that differ from the configuration.
+    """
     built: list[states.TrainingState] = []
     draws = CountedDraws()
+    plain_draw, plain_loss = NoiseSource.draw, states.TrainingState.loss
+    build_state, places = trainer.build_state, PlaceDraw.draw
+    step = TakenStep(lambda: _named(built[0]))
 
     def build(*given: Any) -> states.TrainingState:
         built.append(build_state(*given))
@@ -100,20 +120,33 @@ def own_step(
         step.add("loss", loss)
         return loss
 
-    build_state, plain_loss = trainer.build_state, states.TrainingState.loss
-    changes = {"output_dir": str(folder / "runs"), "device": "cpu"}
-    config = parse_config({**imported.data, **changes})
-    own = {**batch, "embeds": torch.cat([batch["embeds_1"], batch["embeds_2"]], -1)}
+    def draw(source: NoiseSource, latents: Tensor) -> tuple[Tensor, Tensor]:
+        noise, timesteps = plain_draw(source, latents)
+        timesteps = batch.get("timesteps", timesteps)
+        step.add("timesteps", timesteps)
+        return noise, timesteps
+
+    def drawn_places(*given: Any) -> Tensor:
+        with counted_randn(draws if "timesteps" not in batch else None):
+            return places(*given)
+
+    config = parse_config(
+        {**imported.data, "output_dir": str(folder / "runs"), "device": "cpu"} | changes
+    )
+    own = dict(batch)
+    if "embeds_1" in batch:
+        own["embeds"] = torch.cat([batch["embeds_1"], batch["embeds_2"]], -1)
     if not config.masked_training:
         del own["mask"]
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "build_state", build)
         patch.setattr(states.TrainingState, "loss", loss_of)
-        patch.setattr(states, "batch_with_text", lambda *_: own)
+        patch.setattr(EncodedSet, "batch", lambda *_: dict(own))
+        patch.setattr(EncodedSet, "captions", _captions(captions))
+        patch.setattr(NoiseSource, "draw", draw)
         patch.setattr(NoiseSource, "_normal", lambda _, shape: draws.normal(shape))
         patch.setattr(NoiseSource, "_uniform", lambda _: torch.tensor(UNIFORM))
-        patch.setattr(UNetFamily, "timesteps_at", lambda *_: batch["timesteps"])
-        step = TakenStep(lambda: _named(built[0]))
+        patch.setattr(PlaceDraw, "draw", drawn_places)
         with step.recorded():
             trainer.train(config)
     for number, value in enumerate(draws.drawn):
@@ -121,11 +154,16 @@ def own_step(
     return step.tensors
 
 
+def _captions(texts: Sequence[str]) -> Callable[..., list[Caption]]:
+    return lambda images, _: [images._plan.encoded_as(text) for text in texts]
+
+
 def _named(state: states.TrainingState) -> dict[str, Tensor]:
     found = {}
     for pair in state.pairs:
-        found[f"{state.family.component}.{pair.name}.lora_up.weight"] = pair.up
-        found[f"{state.family.component}.{pair.name}.lora_down.weight"] = pair.down
+        name = name_of(pair, state.family.component, state.component is None)
+        found[f"{name}.lora_up.weight"] = pair.up
+        found[f"{name}.lora_down.weight"] = pair.down
     return found
 
 
@@ -141,6 +179,7 @@ def assert_same_step(
     for name, value in expected.items():
         if name.startswith(("drawn ", "before ")):
             assert torch.equal(value, found[name]), name
+    assert relative_error(expected, found, "timesteps") <= rtol
     assert relative_error(expected, found, "loss") <= rtol
     assert relative_error(expected, found, "grad ") <= rtol
     for name in expected:
@@ -158,3 +197,15 @@ def relative_error(
     lost = torch.stack([(found[name] - expected[name]).norm() for name in names])
     norm = torch.stack([expected[name].norm() for name in names])
     return float(lost.norm() / norm.norm())
+
+
+def renamed(tensors: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
+    """Replace kohya's names of layers by the canonical ones."""
+    table, found = key_table(family), {}
+    for name, value in tensors.items():
+        kind, _, key = name.partition(" ")
+        if ".lora_" in key:
+            stem, _, factor = key.partition(".")
+            key = f"{table.from_kohya(stem)}.{factor}"
+        found[f"{kind} {key}" if key else kind] = value
+    return found

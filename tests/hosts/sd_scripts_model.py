@@ -34,20 +34,23 @@ TOKENIZERS = (
 def main(folder: Path) -> None:
     """Write ``model``, a diffusers folder, and ``tokenizers`` beside it."""
     torch.manual_seed(0)
+    tokenizers = []
     for name in TOKENIZERS:
-        tokenizer = byte_tokenizer(folder / "tokenizers" / name)
-        tokenizer.save_pretrained(folder / "tokenizers" / name)
-    words = len(tokenizer)
+        tokenizers.append(byte_tokenizer(folder / "tokenizers" / name))
+        tokenizers[-1].save_pretrained(folder / "tokenizers" / name)
+    words = len(tokenizers[0])
+    # That of SDXL, which the host uses for every model.
+    tokenizers[1].pad_token = "!"
     pipeline = StableDiffusionXLPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(768, layers=12, words=words)),
         text_encoder_2=CLIPTextModelWithProjection(
             _text_config(1280, layers=2, words=words)
         ),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
         unet=_unet(),
-        # Those of SDXL, which the host uses for every model.
+        # Those of SDXL, which the host uses for every model, too.
         scheduler=EulerDiscreteScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
         ),

@@ -17,6 +17,7 @@ from own_one_step import (
     make_batch,
     own_step,
     relative_error,
+    renamed,
     write_loras,
 )
 from safetensors.torch import load_file, save_file
@@ -27,10 +28,11 @@ from helpers.families import open_sdxl
 from helpers.runs import make_images
 from stiefel_lora.config.importing import Imported, import_words
 from stiefel_lora.families.unet import UNetFamily
-from stiefel_lora.files.kohya_names import key_table
 from stiefel_lora.training.loss.level_weights import LEVEL_WEIGHTS
 
 pytestmark = MARKS
+
+SCRIPT = "sdxl_train_network.py"
 
 CASES = {
     "plain": "",
@@ -89,7 +91,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_file(make_batch(model), folder / "batch.safetensors")
     options = CASES | {name: text for name, (text, _) in REPORTED.items()}
-    cases = {name: _words(folder, name, text) for name, text in options.items()}
+    cases = {
+        name: [SCRIPT, *_words(folder, name, text)] for name, text in options.items()
+    }
     (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     HOST.run(HERE / "sd_scripts_one_step.py", HOST.root, folder)
     return folder
@@ -102,7 +106,7 @@ def test_the_step_is_that_of_sd_scripts(
     imported = _imported(folder, name, CASES[name])
     assert not imported.report.differences
     found = _own(imported, folder, monkeypatch)
-    assert_same_step(_renamed(load_file(folder / f"{name}.safetensors")), found)
+    assert_same_step(renamed(load_file(folder / f"{name}.safetensors"), "sdxl"), found)
 
 
 @pytest.mark.parametrize("name", REPORTED)
@@ -112,7 +116,7 @@ def test_a_difference_is_the_reported_one(
     text, option = REPORTED[name]
     imported = _imported(folder, name, text)
     assert [entry.key for entry in imported.report.differences] == [option]
-    expected = _renamed(load_file(folder / f"{name}.safetensors"))
+    expected = renamed(load_file(folder / f"{name}.safetensors"), "sdxl")
     found = _own(imported, folder, monkeypatch)
     assert relative_error(expected, found, "loss") > 1e-4
     # With the formula of the report, the step is the same.
@@ -127,7 +131,7 @@ def test_a_difference_is_the_reported_one(
 
 
 def _imported(folder: Path, name: str, text: str) -> Imported:
-    return import_words(["sdxl_train_network.py", *_words(folder, name, text)])
+    return import_words([SCRIPT, *_words(folder, name, text)])
 
 
 def _own(
@@ -136,15 +140,3 @@ def _own(
     return own_step(
         imported, folder, load_file(folder / "batch.safetensors"), monkeypatch
     )
-
-
-def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name layers as in diffusers."""
-    table, found = key_table("sdxl"), {}
-    for name, value in tensors.items():
-        kind, _, key = name.partition(" ")
-        if ".lora_" in key:
-            stem, _, factor = key.partition(".")
-            key = f"{table.from_kohya(stem)}.{factor}"
-        found[f"{kind} {key}" if key else kind] = value
-    return found
