@@ -32,6 +32,8 @@ def test_a_command_line_is_written_as_a_configuration(
     again = _run("--", "train_network.py", *SAME.split(), "--output_name", "cats")
     assert again.exit_code != 0
     assert "exists. Choose another file with --output." in again.stderr
+    # Before the report.
+    assert "lora_rank" not in again.stdout
 
 
 def test_strict_ends_with_2_if_training_differs(tmp_path: Path) -> None:

@@ -287,6 +287,26 @@ def test_settings_of_one_dataset_that_reach_all_are_marked(
     assert _lost(found) == [f"datasets.{key}" for key in lost]
 
 
+def test_layers_that_are_named_become_the_filter(tmp_path: Path) -> None:
+    names = ["transformer.single_transformer_blocks.7.proj_out"]
+    kwargs = {"only_if_contains": names}
+    found = _read(tmp_path, network={"type": "lora", "network_kwargs": kwargs})
+    assert found.data["layer_filter"] == ["single_transformer_blocks.7.proj_out"]
+    assert _lost(found) == []
+
+
+@pytest.mark.parametrize(("alpha", "lost"), [(2, []), (4, ["network.conv_alpha"])])
+def test_alpha_of_convolutions(tmp_path: Path, alpha: int, lost: list[str]) -> None:
+    network = {"type": "lora", "linear": 16, "linear_alpha": 8}
+    found = _read(
+        tmp_path,
+        model={"name_or_path": "base", "is_xl": True},
+        network={**network, "conv": 4, "conv_alpha": alpha},
+    )
+    assert found.data["conv_rank"] == 4
+    assert _lost(found) == lost
+
+
 def test_layers_outside_the_blocks_are_trained_if_asked_for(tmp_path: Path) -> None:
     for only, layers in ((True, ["transformer_blocks"]), (False, None)):
         network = {"type": "lora", "transformer_only": only}
@@ -337,4 +357,4 @@ def test_examples_of_a_checkout() -> None:
         # One of them is not valid YAML.
         assert found or "but only LoRAs for" in problem or "valid YAML" in problem
         for entry in found.report.entries if found else ():
-            assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
+            assert not entry.note.startswith(UNKNOWN), f"{path.name}: {entry.key}"

@@ -91,6 +91,30 @@ def test_samples_have_the_defaults_of_their_family(
     assert (sample.width, sample.height, sample.guidance) == (side, side, 7.5)
 
 
+def test_targets_are_positions_in_the_result(tmp_path: Path) -> None:
+    source = {
+        "layer_offload_fraction": 0.0,
+        "samples": [{"prompt": "a", "enabled": False}, {"prompt": "b"}],
+        "concepts": [
+            {"path": "a", "type": "VALIDATION"},
+            {"path": "b"},
+            {"path": "c", "type": "VALIDATION"},
+        ],
+    }
+    found = from_onetrainer(source, folder=tmp_path, family="sdxl")
+    assert [sample["prompt"] for sample in found.data["samples"]] == ["b"]
+    paths = {e.key: e.sets for e in found.report.entries if e.key.endswith("path")}
+    assert [paths[f"concepts.{n}.path"][0][0] for n in range(3)] == [
+        "validation_concepts.0.path",
+        "concepts.0.path",
+        "validation_concepts.1.path",
+    ]
+    entries = {e.key: e for e in found.report.entries}
+    assert entries["samples.1.prompt"].sets == (("samples.0.prompt", "b"),)
+    assert entries["samples.0"].outcome == "ignored"
+    assert "layer_offload_fraction" not in [e.key for e in found.report.differences]
+
+
 def test_masked_prior_preservation_is_kept_instead_of_compiling(
     tmp_path: Path,
 ) -> None:
@@ -503,7 +527,7 @@ def test_presets_of_a_checkout() -> None:
             problem = str(error)
         assert found or "but only LoRAs for" in problem
         for entry in found.report.entries if found else ():
-            assert entry.note != UNKNOWN, f"{path.name}: {entry.key}"
+            assert not entry.note.startswith(UNKNOWN), f"{path.name}: {entry.key}"
 
 
 def test_prior_preservation_is_taken_over(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "ProcessesOption",
     "SetOption",
     "WholeSummaries",
+    "check_new",
     "decode_images",
     "echo",
     "load",
@@ -170,6 +171,22 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(code) from error
 
 
+def check_new(path: Path) -> None:
+    """Check that a file does not exist, before work is done for it.
+
+    Raises:
+        OutputError: If it exists.
+    """
+    if path.exists():
+        raise _existing(path)
+
+
+def _existing(path: Path) -> Exception:
+    from .._exceptions import OutputError
+
+    return OutputError(f"{path} exists. Choose another file with --output.")
+
+
 def write_config(path: Path, data: Mapping[str, Any]) -> None:
     """Write a configuration to a new file.
 
@@ -184,9 +201,7 @@ def write_config(path: Path, data: Mapping[str, Any]) -> None:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError:
-        raise OutputError(
-            f"{path} exists. Choose another file with --output."
-        ) from None
+        raise _existing(path) from None
     except OSError as error:
         # On a full disk, a part of the file would remain, and be in the way later.
         if file is not None:

@@ -9,7 +9,7 @@ import typer
 
 from .._wording import quoted
 from ..families.catalogue import family_names, listed
-from ._shared import BAD_INPUT, needed, unset, user_errors, write_config
+from ._shared import BAD_INPUT, check_new, needed, unset, user_errors, write_config
 
 __all__ = ["import_config"]
 
@@ -61,9 +61,10 @@ def import_config(
         else:
             found = import_words(words, chosen)
             name = str(found.data.get("run_name", "command"))
+        path = output or Path(f"{name}_imported.json")
+        check_new(path)
         for line in found.report.lines():
             typer.echo(line)
-        path = output or Path(f"{name}_imported.json")
         write_config(path, found.data)
         typer.echo(f"Wrote {path}. Check it with: stiefel-lora validate {quoted(path)}")
     if strict and found.report.differences:

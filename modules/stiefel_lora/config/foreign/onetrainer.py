@@ -65,7 +65,8 @@ WITHOUT = {
     """,
     why.PRECISION: "enable_autocast_cache fallback_train_dtype lora_weight_dtype",
     why.CHECKPOINTS: "backup_before_save prevent_overwrites",
-    why.SNAPSHOTS: "include_train_config save_skip_first",
+    why.SNAPSHOTS: "save_skip_first",
+    "the settings are part of the metadata of every LoRA file": "include_train_config",
     why.CACHE: "clear_cache_before_training huggingface_cache_dir only_cache",
     why.CLOUD: "cloud secrets",
     why.CONDITIONS: """
@@ -95,9 +96,10 @@ WITHOUT = {
     "optimizer contains the options of one optimizer, and each optimizer has its "
     "own defaults": ("optimizer_defaults"),
     why.SAMPLER: """
-        force_last_timestep sample_image_format
+        force_last_timestep
         transformer_attention_mask
     """,
+    "samples are written as .png": "sample_image_format",
     why.AT_START: ("sample_skip_first"),
     why.TEXT_LAYERS: """
         text_encoder_1_sequence_length text_encoder_sequence_length

@@ -172,6 +172,15 @@ def _conv(scope: Scope, value: Any) -> Result:
     return took("conv_rank", int(value))
 
 
+def _conv_alpha(scope: Scope, value: Any) -> Result:
+    rank = float(scope.get("network.rank") or scope.get("network.linear"))
+    alpha = float(scope.get("network.alpha") or scope.get("network.linear_alpha"))
+    conv = float(scope.get("network.conv") or 0)
+    if scope.family == "flux" or not conv or float(value) * rank == alpha * conv:
+        return left("the ratio of alpha and rank is the same", matters=False)
+    return left("the ratio of alpha and rank is that of other layers")
+
+
 def _weights(scope: Scope, value: Any) -> Result:
     return start_file(value, OWN_ALPHA, optimizer_of(scope))
 
@@ -326,7 +335,7 @@ _OWN: dict[str, Rule] = {
     "model.vae_path": take("vae_model_name", str),
     "network.alpha": ignore("linear_alpha is used", matters=False),
     "network.conv": _conv,
-    "network.conv_alpha": ignore("the ratio of alpha and rank is that of other layers"),
+    "network.conv_alpha": _conv_alpha,
     "network.dropout": dropout("lora_dropout"),
     "network.linear": take("lora_rank", int),
     "network.linear_alpha": _alpha,
@@ -419,6 +428,8 @@ PROCESS: dict[str, Rule] = {
         f"{section}.{name}": without(section, name, reason)
         for section in _SECTIONS
         for name, reason in WITHOUT.items()
+        # Those of a network have their own rules.
+        if name != "network_kwargs"
     },
     **{
         name: without(name.partition(".")[0], name.partition(".")[2], reason)

@@ -33,6 +33,10 @@ RENAMED = {
 _NETWORK_ARGS = (
     "block_dims",
     "block_alphas",
+    "block_lr_zero_threshold",
+    "down_lr_weight",
+    "mid_lr_weight",
+    "up_lr_weight",
     "conv_block_dims",
     "conv_block_alphas",
     "conv_dim",
@@ -199,11 +203,8 @@ GUI_RULES: dict[str, Rule] = {
         ),
         _OTHER_FAMILY,
     ),
-    **dict.fromkeys(
-        ("block_lr", "down_lr_weight", "mid_lr_weight", "up_lr_weight"), _BLOCK_RATES
-    ),
+    "block_lr": _BLOCK_RATES,
     "additional_parameters": ignore("is read", matters=False),
-    "block_lr_zero_threshold": ignore("is only used with block_lr", matters=False),
     "caption": ignore("is only used to write captions", matters=False),
     "conv_alphas": ignore(why.FACTORS),
     "conv_dims": ignore(why.FACTORS),
@@ -259,10 +260,7 @@ def from_kohya_gui(
         if key in GUI_RULES and key not in labels.values()
     }
     extra, _ = walk(Scope(own, {}, chosen, Scope(data, {}, chosen)), GUI_RULES)
-    extra += [
-        Entry(key, data[key], "ignored", note="0 means that it is not set")
-        for key in unset
-    ]
+    extra += unset
     return from_sd_scripts(
         options,
         folder=folder,
@@ -287,16 +285,17 @@ def _family(data: Mapping[str, Any]) -> str:
 
 def _options(
     data: Mapping[str, Any], family: str
-) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """Return the options of sd-scripts, their keys in the GUI, and keys with 0."""
+) -> tuple[dict[str, Any], dict[str, str], list[Entry]]:
+    """Return the options of sd-scripts, their keys in the GUI, and unused keys."""
     options: dict[str, Any] = {}
     labels: dict[str, str] = {}
-    unset: list[str] = []
+    unset: list[Entry] = []
     network: dict[str, Any] = {}
     for key, value in data.items():
         if key in _UNSET_IF_ZERO and value in (0, "0"):
             if key not in GUI_RULES:
-                unset.append(key)
+                note = "0 means that it is not set"
+                unset.append(Entry(key, value, "ignored", note=note))
         elif key in _NETWORK_ARGS:
             network[key] = value
         elif key in RENAMED:
@@ -307,12 +306,12 @@ def _options(
     _add_adapter(options, labels, network, data)
     _add_length(options, labels, data)
     _add_text(options, labels, data, family)
-    _add_noise(options, data)
+    extra = _add_noise(options, data)
     if isinstance(data.get("additional_parameters"), str):
         text = data["additional_parameters"].strip()
         if text:
             options |= options_in(text, "additional_parameters")[1]
-    return options, labels, unset
+    return options, labels, [*unset, *extra]
 
 
 def _add_adapter(
@@ -378,9 +377,14 @@ def _add_text(
         del options["xformers"]
 
 
-def _add_noise(options: dict[str, Any], data: Mapping[str, Any]) -> None:
-    """Switch off the kind of noise that is not selected."""
-    if data.get("noise_offset_type") == "Multires":
-        options.pop("noise_offset", None)
-    elif "noise_offset_type" in data:
-        options["multires_noise_iterations"] = 0
+def _add_noise(options: dict[str, Any], data: Mapping[str, Any]) -> list[Entry]:
+    """Switch off the kind of noise that is not selected, and return its entries."""
+    kind = data.get("noise_offset_type")
+    if "noise_offset_type" not in data:
+        return []
+    other = "noise_offset" if kind == "Multires" else "multires_noise_iterations"
+    if other not in options:
+        return []
+    del options[other]
+    note = f"noise_offset_type is {kind}"
+    return [Entry(other, data[other], "ignored", note=note)]

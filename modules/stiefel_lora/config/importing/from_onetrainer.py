@@ -99,36 +99,24 @@ def from_onetrainer(
     result = nested(flat)
     if "optimizer" in flat:
         result["optimizer"] = flat["optimizer"]
-    concepts = [
-        _item(
-            item,
-            CONCEPT,
-            CONCEPT_DEFAULTS,
-            found,
-            (f"concepts.{number}.", f"concepts.{index}."),
-            entries,
-        )
-        for index, (number, item) in enumerate(lists["concepts"])
-    ]
-    sorted_out: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-    for concept in concepts:
-        sorted_out[concept.pop("_validation", False)].append(concept)
-    result["concepts"], result["validation_concepts"] = (
-        sorted_out[False],
-        sorted_out[True],
-    )
-    samples = [
-        _item(
-            item,
-            SAMPLE,
-            SAMPLE_DEFAULTS[found],
-            found,
-            (f"samples.{number}.", f"samples.{index}."),
-            entries,
-        )
-        for index, (number, item) in enumerate(lists["samples"])
-    ]
-    result["samples"] = [s for s in samples if not s.pop("_left_out", False)]
+    concepts = lists["concepts"]
+    result |= {"concepts": [], "validation_concepts": [], "samples": []}
+    for number, item in concepts:
+        is_validation = item.get("type") == "VALIDATION"
+        kept = result["validation_concepts" if is_validation else "concepts"]
+        target = "validation_concepts" if is_validation else "concepts"
+        places = (f"concepts.{number}.", f"{target}.{len(kept)}.")
+        data_of = _item(item, CONCEPT, CONCEPT_DEFAULTS, found, places, entries)
+        data_of.pop("_validation", None)
+        kept.append(data_of)
+    for number, item in lists["samples"]:
+        if item.get("enabled", True) is False:
+            note = "the sample is disabled"
+            entries.append(Entry(f"samples.{number}", item, "ignored", note=note))
+            continue
+        places = (f"samples.{number}.", f"samples.{len(result['samples'])}.")
+        sample = _item(item, SAMPLE, SAMPLE_DEFAULTS[found], found, places, entries)
+        result["samples"].append(sample)
     names = {new: old for old, new in _RENAMED.items() if old in data}
     entries = [_named(entry, names) for entry in entries]
     notes = [] if concepts else ["No concepts were found. Set concepts."]

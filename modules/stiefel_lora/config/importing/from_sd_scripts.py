@@ -246,7 +246,10 @@ def _dataset_file(
     for index, dataset in datasets:
         place = f"datasets.{index}."
         own = {key: value for key, value in dataset.items() if key != "subsets"}
-        found = _both(own, {**base, **own}, family, place, "concepts.*.")
+        subsets = dataset.get("subsets")
+        alone = isinstance(subsets, list) and len(subsets) == 1
+        concepts = f"concepts.{number}." if alone else "concepts.*."
+        found = _both(own, {**base, **own}, family, place, concepts)
         levels = (dataset, *above)
         if dataset is not first[0]:
             found = [same_for_all(entry, levels, first) for entry in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -65,12 +66,19 @@ def apply(rules: Rules, scope: Scope, key: str, value: Any) -> Result:
     """Apply the rule of a key. Unknown keys and invalid values are ignored."""
     rule = rules.get(key)
     if rule is None:
-        return left(UNKNOWN)
+        return left(UNKNOWN + _nearest(key, rules))
     try:
         return rule(scope, value)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A value of another type than the other program writes.
         return left(_UNREADABLE)
+
+
+def _nearest(key: str, rules: Rules) -> str:
+    """Return a hint at the known key that an unknown one was meant to be."""
+    plain = key.rstrip("0123456789")
+    near = difflib.get_close_matches(plain, list(rules), n=1, cutoff=0.85)
+    return f". A known one is {near[0]}" if near else ""
 
 
 def leaves(

@@ -278,18 +278,12 @@ def _negative(scope: Scope, value: Any) -> Result:
     return took("negative_prompt", str(value))
 
 
-def _on(scope: Scope, value: Any) -> Result:
-    if value:
-        return left("the sample is generated", matters=False)
-    return turned("the sample is left out", {"_left_out": True})
-
-
 SAMPLE: dict[str, Rule] = {
     **dict.fromkeys(_OTHER_SAMPLER, ignore(why.SAMPLER)),
     "__version": ignore("the version of the file", matters=False),
     "cfg_scale": take("guidance", float),
     "diffusion_steps": take("steps", int),
-    "enabled": _on,
+    "enabled": ignore("the sample is generated", matters=False),
     "height": take("height", int),
     "negative_prompt": _negative,
     "noise_scheduler": sampler_rule,

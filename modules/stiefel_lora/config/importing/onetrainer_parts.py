@@ -175,6 +175,7 @@ def _part(part: str) -> dict[str, Rule]:
     if part == "vae":
         idle = ignore("the VAE is not trained", matters=False)
         rules |= dict.fromkeys(("train", "learning_rate", "stop_training_after"), idle)
+        rules["weight_dtype"] = ignore("the VAE always runs in float32", matters=False)
     return {f"{part}.{key}": _of_family(part, rules[key]) for key in _FIELDS}
 
 

@@ -261,7 +261,7 @@ def _format(scope: Scope, value: Any) -> Result:
 
 def _destination(scope: Scope, value: Any) -> Result:
     name = PurePath(str(value).replace("\\", "/")).stem
-    note = "the name of the file; its folder is in output_dir"
+    note = "its name without the ending; the file is in the folder of the run"
     return turned(note, {"run_name": name}) if name else left("is not set")
 
 
@@ -404,7 +404,14 @@ ROOT: dict[str, Rule] = {
         "the LoRA is always updated in float32", ("FLOAT_32", "NONE")
     ),
     "model_type": ignore("sets the model family", matters=False),
-    "non_ema_sampling": ignore(why.SAMPLER),
+    "non_ema_sampling": ignore(
+        "samples are generated with the averaged weights whenever ema is set",
+        matters=False,
+    ),
+    "include_train_config": ignore(
+        "the settings are part of the metadata of every LoRA file", matters=False
+    ),
+    "layer_offload_fraction": ignore(why.OFFLOADING),
     "offline_mode": ignore(why.CLOUD),
     "optimizer_defaults": ignore("the window remembers them", matters=False),
     "output_dtype": mapped("output_dtype", DTYPES, "unknown data type"),
@@ -420,12 +427,12 @@ ROOT: dict[str, Rule] = {
     "sample_after": _interval("sample_every", "sample_after"),
     "sample_after_unit": _part_of("sample_after"),
     "sample_definition_file_name": ignore("is read", matters=False),
-    "sample_image_format": ignore(why.SAMPLER),
+    "sample_image_format": ignore("samples are written as .png", matters=False),
     "sample_audio_format": ignore(why.SAMPLER),
     "sample_video_format": ignore(why.SAMPLER),
     "save_every": _interval("save_every", "save_every"),
     "save_every_unit": _part_of("save_every"),
-    "save_filename_prefix": ignore(why.SNAPSHOTS),
+    "save_filename_prefix": ignore("files are named after run_name", matters=False),
     "seed": take("seed", int),
     "text_encoder_layer_skip": _skip,
     "text_encoder_2_layer_skip": _second_skip,

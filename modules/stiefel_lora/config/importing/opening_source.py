@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from .from_kohya_gui import from_kohya_gui, is_kohya_gui
 from .from_onetrainer import from_onetrainer, is_onetrainer
 from .from_sd_scripts import from_sd_scripts, is_sd_scripts
 from .lean_result import Imported
+from .shell_variables import unset_variables, with_variables
 from .source_files import options_in, read_json_value, read_source, source_text
 
 __all__ = ["import_file", "import_words", "is_of_other_program"]
@@ -50,7 +52,7 @@ def import_file(path: str | Path, family: str | None = None) -> Imported:
     """
     path = expanded(path)
     if path.suffix.lower() not in _CONFIGS:
-        front, options = options_in(source_text(path), str(path))
+        front, options = options_in(with_variables(source_text(path)), str(path))
         return _command(front, options, path.parent, family)
     found = read_json_value(path) if path.suffix.lower() == ".json" else None
     if isinstance(found, list) and not any(isinstance(each, dict) for each in found):
@@ -80,7 +82,14 @@ def _command(
     front: list[str], options: dict[str, Any], folder: Path, family: str | None
 ) -> Imported:
     script = next((word for word in reversed(front) if word.endswith(".py")), "")
-    return from_sd_scripts(options, folder=folder, script=script, family=family)
+    found = from_sd_scripts(options, folder=folder, script=script, family=family)
+    notes = [
+        f"The variable {name} has no value here. Replace it in the settings of "
+        f"{', '.join(keys)}."
+        for name, keys in unset_variables(options).items()
+    ]
+    report = dataclasses.replace(found.report, notes=(*found.report.notes, *notes))
+    return dataclasses.replace(found, report=report)
 
 
 def _imported(data: Mapping[str, Any], path: Path, family: str | None) -> Imported:

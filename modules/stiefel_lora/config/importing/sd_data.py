@@ -68,13 +68,17 @@ def _prefix(scope: Scope, value: Any) -> Result:
 SUBSET: dict[str, Rule] = {
     "alpha_mask": _alpha_mask,
     "cache_info": ignore(why.CACHE),
-    "caption_dropout_every_n_epochs": ignore(why.CAPTIONS),
+    "caption_dropout_every_n_epochs": ignore(
+        "captions are dropped at random, with caption_dropout_rate"
+    ),
     "caption_dropout_rate": take("caption_dropout_rate", float),
     "caption_extension": _extension,
     "caption_extention": _extension,
     "caption_prefix": _prefix,
     "caption_separator": take("tag_delimiter", str),
-    "caption_suffix": ignore(why.CAPTIONS),
+    "caption_suffix": ignore(
+        "captions are used without a suffix, so it belongs into the caption files"
+    ),
     "caption_tag_dropout_rate": take("tag_dropout_probability", float),
     "class_tokens": take("default_caption", str),
     "color_aug": ignore(why.AUGMENTATION),
@@ -88,14 +92,17 @@ SUBSET: dict[str, Rule] = {
     "is_reg": take("is_reg", bool),
     "keep_tokens": take("keep_tags_count", int),
     "keep_tokens_separator": _separator("keep_tags_separator"),
-    "metadata_file": ignore(why.SOURCES),
+    "metadata_file": ignore(
+        "captions that are no text files are in metadata.jsonl of their folder, with "
+        'lines such as {"file_name": "cat.jpg", "text": "a cat"}'
+    ),
     "num_repeats": take("repeats", int),
     "random_crop": _crop,
-    "resize_interpolation": ignore(why.AUGMENTATION),
+    "resize_interpolation": ignore("images are resized by Lanczos", ("lanczos",)),
     "secondary_separator": _separator("secondary_separator"),
     "shuffle_caption": take("enable_tag_shuffling", bool),
     "token_warmup_min": ignore("is only used with token_warmup_step", matters=False),
-    "token_warmup_step": ignore(why.CAPTIONS),
+    "token_warmup_step": ignore("all tags are used from the first step"),
 }
 """Rules of a subset, which is a concept."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..foreign import reasons as why
+from .block_weights import BLOCK_ARGUMENTS, trained_blocks
 from .key_rules import (
     Result,
     Rule,
@@ -239,6 +240,12 @@ def _module(scope: Scope, value: Any) -> Result:
     if scope.family == "flux":
         sets["layer_filter"] = [_FLUX_BLOCKS[_blocks(scope)]]
         fused = str(scope.get("network_args.split_qkv")) != "True"
+    if scope.family == "sd15":
+        # The presets leave out convolutions, also those of one pixel beside attention.
+        more = ["resnets", "samplers"] if scope.get("network_args.conv_dim") else []
+        sets["layer_filter"] = ["attentions", *more]
+    if blocks := trained_blocks(scope):
+        sets["layer_filter"] = blocks
     name = str(value)
     algorithm = str(scope.get("network_args.algo", "lora")).lower()
     if name in ("networks.lora", "networks.lora_flux", "networks.lora_fa"):
@@ -311,9 +318,9 @@ def _rank_dropout(scope: Scope, value: Any) -> Result:
 
 
 NETWORK_ARGS: dict[str, Rule] = {
+    **BLOCK_ARGUMENTS,
     "algo": _algorithm,
-    "block_alphas": ignore(why.FACTORS),
-    "block_dims": ignore("rank_pattern sets ranks of layers, by their names"),
+    "block_alphas": ignore("is part of block_dims", matters=False),
     "conv_alpha": _conv_alpha,
     "conv_block_alphas": ignore(why.FACTORS),
     "conv_block_dims": ignore("rank_pattern sets ranks of layers, by their names"),
@@ -440,7 +447,7 @@ TRAINING: dict[str, Rule] = {
     "network_module": _module,
     "network_train_unet_only": _text_encoders,
     "network_weights": _weights,
-    "no_half_vae": ignore(why.PRECISION, matters=False),
+    "no_half_vae": ignore("the VAE always runs in float32", matters=False),
     # Others are added by argument_rules.
     "optimizer_args.lr": ignore("learning_rate is used", matters=False),
     "optimizer_type": _optimizer,
