@@ -596,6 +596,15 @@ OFF = (
         (f"{_PROCESSES}test_factors_that_differ_in_a_bit_end_the_run",),
     ),
     Off(
+        "several GPUs",
+        "training.sharding.shard_base",
+        Returns(),
+        (
+            f"{_TRAINING}sharding.py::"
+            "test_each_process_holds_half_of_each_weight_and_all_factors",
+        ),
+    ),
+    Off(
         "resume with full state",
         "training.checkpointing.snapshot.restore",
         Call("noise.restore"),
@@ -1084,7 +1093,7 @@ OFF = (
     ),
     Off(
         "gradient checkpointing",
-        "training.build._load_denoiser",
+        "training.build._load_with_lora",
         Value("config.gradient_checkpointing", "False"),
         (
             f"{_TRAINING}settings_reach_the_blocks.py::"

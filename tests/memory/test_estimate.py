@@ -294,3 +294,29 @@ def test_a_process_has_its_part_of_the_batch_and_the_buffer_of_the_gradients() -
     one, two = parts(1, **{**small, "batch_size": 1}), parts(2, **small)
     step = "activations or optimizer step"
     assert one[step] < two[step] == two["gradients"]
+
+
+def test_a_divided_base_model_is_a_share_and_the_gathered_blocks() -> None:
+    model = tiny_unet()
+    # The units that training.sharding gathers.
+    units = [
+        part
+        for part in model.modules()
+        if type(part).__name__ in (*model._repeated_blocks, "ResnetBlock2D")
+    ]
+    sizes = [bytes_of(unit.parameters()) for unit in units]
+    whole = bytes_of(model.parameters())
+    settings = {"weight_dtype": "float32", "shard_base_model": True, "batch_size": 4}
+    alone = estimate_memory(run_of(**settings), SETTINGS)
+    shared = estimate_memory(run_of(**settings), SETTINGS, 4)
+    assert alone.parts[0].bytes == whole
+    own, gathered = shared.parts[:2]
+    assert own.bytes == -(-whole // 4)
+    assert gathered.bytes == whole - sum(sizes) + 3 * max(sizes)
+    # Scales of quantized weights are not divided.
+    settings["weight_dtype"] = "nfloat4"
+    one, four = (
+        estimate_memory(run_of(**settings), SETTINGS, count).parts[0].bytes
+        for count in (1, 4)
+    )
+    assert one / 4 < four < one / 3

@@ -11,16 +11,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
 
 from helpers.runs import tiny_config
+from helpers.team_runs import distance, events, factors, run
 from helpers.training_process import SIGKILL, SIGTERM, kill_at, start_team
 from helpers.varied import varied_settings
 from stiefel_lora import ConfigError
-from stiefel_lora.config import TrainConfig
 from stiefel_lora.config.process_count import check_process_count
-from stiefel_lora.runs.events import read_events
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="needs fork (not on Windows)"
@@ -42,30 +39,6 @@ EVERYTHING = {
     "train_text_encoder": True,
     "ema": "cpu",
 }
-
-
-def run(config: TrainConfig, logs: Path, count: int = 2, **options: Any) -> Path:
-    """Train on ``count`` processes. Return the run folder."""
-    team = start_team(config, logs, count, **options)
-    codes = team.codes()
-    assert codes == [0] * count, "".join(map(team.printed, range(count)))
-    return max(config.output_dir.glob(f"{config.run_name}*"))
-
-
-def factors(folder: Path) -> dict[str, Tensor]:
-    latest = max(folder.glob("checkpoints/step-*"))
-    return load_file(latest / "lora.safetensors")
-
-
-def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
-    assert first.keys() == second.keys()
-    a, b = (torch.cat([v.flatten() for v in x.values()]) for x in (first, second))
-    return float((a - b).norm() / a.norm())
-
-
-def events(folder: Path, kind: str) -> list[dict[str, Any]]:
-    found = read_events(folder / "events.jsonl")
-    return [event["values"] for event in found if event["type"] == kind]
 
 
 def both(model: Path, root: Path, logs: str, **settings: Any) -> tuple[Path, Path]:

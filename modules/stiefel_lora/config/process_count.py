@@ -16,10 +16,18 @@ def check_process_count(config: TrainConfig, count: int) -> None:
     """Check that a training can run on ``count`` processes.
 
     Raises:
-        ConfigError: If the batch cannot be divided, or the device is a single GPU.
+        ConfigError: If the batch cannot be divided, the device is a single GPU, or the
+            base model is to be divided but there is one process.
     """
     if count < 1:
         raise ConfigError(f"--processes {count}: must be at least 1.")
+    if count == 1 and config.shard_base_model:
+        raise ConfigError(
+            "shard_base_model=true requires several processes, among which the base "
+            "model is divided. Start them with train --processes N, or set "
+            "shard_base_model to false.",
+            key="shard_base_model",
+        )
     size, steps = config.batch_size, config.gradient_accumulation_steps
     if size % count:
         more = -(-size // count) * count

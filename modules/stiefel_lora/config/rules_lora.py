@@ -50,8 +50,25 @@ def _base_passes_are_not_compiled(config: Settings) -> Violation | None:
     return None
 
 
+def _divided_weights_are_not_read(config: Settings) -> Violation | None:
+    others = (
+        ("weight_dtype", "int8", ", because bitsandbytes keeps scales in its weights"),
+        ("use_dora", True, ", because DoRA reads whole weights of the base model"),
+        ("compile", True, ""),
+    )
+    for other, value, reason in others:
+        if config.shard_base_model and getattr(config, other) == value:
+            return Violation(
+                "shard_base_model",
+                f"is not supported with {other}={str(value).lower()}{reason}",
+                f"Set shard_base_model to false, or change {other}",
+            )
+    return None
+
+
 LORA_RULES: tuple[Callable[[Settings], Violation | None], ...] = (
     _dropout_has_plain_layers,
     _norms_are_those_of_the_file,
     _base_passes_are_not_compiled,
+    _divided_weights_are_not_read,
 )

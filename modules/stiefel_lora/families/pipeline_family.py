@@ -36,6 +36,7 @@ class StockFamily(TrainableText):
     """
 
     guidance_scale = 1.0
+    divides_denoiser = False
 
     name: str
     facts: FamilyFacts
@@ -88,9 +89,10 @@ class StockFamily(TrainableText):
 
     @functools.cached_property
     def denoiser(self) -> nn.Module:
-        """Denoiser on the device, with frozen weights."""
+        """Denoiser with frozen weights, on the device unless it is divided."""
         model = self._source.load(self.component, self.denoiser_class, self._dtype)
-        return model.requires_grad_(False).to(self.device)
+        model.requires_grad_(False)
+        return model if self.divides_denoiser else model.to(self.device)
 
     def skeleton(self) -> nn.Module:
         """Return the denoiser on the meta device."""

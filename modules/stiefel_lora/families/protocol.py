@@ -99,6 +99,10 @@ class Family(Protocol):
     guidance_scale: float
     """Guidance input of a guidance-distilled denoiser in training and validation."""
 
+    divides_denoiser: bool
+    """Whether the denoiser is loaded on the CPU, because its weights are divided among
+    processes before they are moved to the device. Set before it is loaded."""
+
     @property
     def denoiser(self) -> nn.Module:
         """Denoiser on the device, with frozen weights. It is loaded on first use."""

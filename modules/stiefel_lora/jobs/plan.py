@@ -23,6 +23,7 @@ from ..config.epochs import has_epochs, in_steps
 from ..config.overrides import parse_override
 from ..config.packages import check_packages
 from ..config.presets import find_config
+from ..config.process_count import check_process_count
 from ..data.buckets import buckets_of
 from ..data.epoch_length import images_per_epoch, steps_per_epoch
 from ..data.folder import scan_concepts
@@ -107,6 +108,8 @@ def _plan(
     check_paths(config)
     check_complete(config)
     check_packages(config)
+    # A job is one process.
+    check_process_count(config, 1)
     _check_images(config, scanned)
     changes = {".".join(keys): value for keys, value in map(parse_override, point)}
     return Plan(config, source, changes)

@@ -27,7 +27,13 @@ from .trained_text import (
     trained_text,
 )
 from .vae import decoding_bytes, encoding_bytes, vae_parameters
-from .weight_bytes import PLAIN, denoiser_bytes, parameters_of
+from .weight_bytes import (
+    PLAIN,
+    denoiser_bytes,
+    divided_bytes,
+    gathered_bytes,
+    parameters_of,
+)
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -111,14 +117,13 @@ def estimate_memory(
     # Autocast also keeps the factors in train_dtype while a batch is computed.
     copies = numbers * width if width < FLOAT else 0
     plain = config.plain_weight_dtype
-    base = denoiser_bytes(model, config.weight_dtype, plain)
     staying = sum(PLAIN[plain] * parameters_of(text.steps) for text in texts)
     context = 0 if config.device == "cpu" else CONTEXT
     average = numbers * FLOAT if config.ema == "gpu" else 0
     # Gradients are averaged in one buffer, after the backward pass.
     exchange = numbers * FLOAT if processes > 1 else 0
     parts = (
-        Part(f"base model, {config.weight_dtype}", base, True),
+        *_base_parts(config, model, processes),
         *([Part(f"trained text encoders, {plain}", staying, True)] if texts else []),
         Part("LoRA, float32", numbers * FLOAT, True),
         Part("gradients", numbers * FLOAT, True),
@@ -137,6 +142,20 @@ def estimate_memory(
         factors=numbers * FLOAT,
         state=state,
     )
+
+
+def _base_parts(
+    config: TrainConfig, model: Sequence[Step | Unit], processes: int
+) -> list[Part]:
+    dtypes = config.weight_dtype, config.plain_weight_dtype
+    name = f"base model, {config.weight_dtype}"
+    if not config.shard_base_model or processes == 1:
+        return [Part(name, denoiser_bytes(model, *dtypes), True)]
+    share = divided_bytes(model, *dtypes, processes)
+    return [
+        Part(f"{name}, divided by {processes}", share, True),
+        Part("base model, gathered blocks", gathered_bytes(model, *dtypes), False),
+    ]
 
 
 def walk(config: TrainConfig, settings: Mapping[str, Settings]) -> list[Step | Unit]:

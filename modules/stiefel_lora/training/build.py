@@ -41,9 +41,10 @@ from .lora_start import start_from_loras
 from .loss.denoising_loss import make_objective
 from .loss.noise import make_noise_source
 from .norm_limit import NormLimit
-from .preflight import Preflight
+from .preflight import ModelLayers, Preflight
 from .samples import Sampler
 from .schedule import make_schedule
+from .sharding import shard_base
 from .state import TrainingState
 from .validation import Validation
 
@@ -86,25 +87,14 @@ def build_state(
     processes = inputs.processes
     images, validation = _encode_sets(config, inputs, store, frozen_text)
     sampler = _make_sampler(config, inputs, store, folder, encodes_text=frozen_text)
-    model = _load_denoiser(config, family)
-    add_lora(
-        model,
-        rank=config.lora_rank,
-        alpha=config.resolved_alpha,
-        targets=opened.targets,
-        method=config.optimizer.method,
-        seed=config.seed,
-        init=config.lora_init,
-        use_dora=config.use_dora,
-        ranks=opened.ranks,
-    )
-    model.train()
+    model = _make_denoiser(config, inputs)
     whole = add_text_loras(config, family, opened.text_targets, model)
     if given is not None:
         start_from_loras(config, family, whole, given)
     optimizer = make_optimizer(config, family, whole)
     # Not the text encoders, which run within autocast (TrainingState.loss).
-    prepared = inputs.accelerator.prepare(model, optimizer)
+    placement = [not processes.in_step, True]
+    prepared = inputs.accelerator.prepare(model, optimizer, device_placement=placement)
     state = TrainingState(
         family=family,
         accelerator=inputs.accelerator,
@@ -151,14 +141,42 @@ def _make_sampler(
     )
 
 
-def _load_denoiser(config: TrainConfig, family: Family) -> nn.Module:
+def _make_denoiser(config: TrainConfig, inputs: Preflight) -> nn.Module:
+    """Load the denoiser and add the LoRA. Divide its weights if the processes do so."""
+    family, processes = inputs.model.family, inputs.processes
     # The denoiser needs the memory of the encoders.
     family.release_encoders()
     say(f"Loading {config.base_model_name}.")
+    if not processes.in_step:
+        return _load_with_lora(config, inputs.model)
+    family.divides_denoiser = True
+
+    def make() -> nn.Module:
+        model = _load_with_lora(config, inputs.model)
+        shard_base(model, inputs.accelerator.device)
+        return model
+
+    # The main memory of a machine contains one whole model at a time.
+    return processes.in_turn(make)
+
+
+def _load_with_lora(config: TrainConfig, opened: ModelLayers) -> nn.Module:
+    family = opened.family
     model = family.denoiser
     set_attention(model, config.attention_mechanism)
     family.set_gradient_checkpointing(config.gradient_checkpointing)
-    return model
+    add_lora(
+        model,
+        rank=config.lora_rank,
+        alpha=config.resolved_alpha,
+        targets=opened.targets,
+        method=config.optimizer.method,
+        seed=config.seed,
+        init=config.lora_init,
+        use_dora=config.use_dora,
+        ranks=opened.ranks,
+    )
+    return model.train()
 
 
 def _add_options(

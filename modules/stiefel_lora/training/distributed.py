@@ -56,11 +56,23 @@ class Processes:
     Args:
         share: position of this process among all processes.
         local: number of this process on its machine, which is that of its GPU.
+        machine: number of processes on this machine.
+        in_step: whether all processes must run the denoiser equally often, because each
+            of them holds a part of its weights.
     """
 
-    def __init__(self, share: Share = WHOLE, local: int | None = None) -> None:
+    def __init__(
+        self,
+        share: Share = WHOLE,
+        local: int | None = None,
+        machine: int = 1,
+        *,
+        in_step: bool = False,
+    ) -> None:
         self.share = share
         self.local = local
+        self.in_step = in_step
+        self._machine = machine
 
     @property
     def count(self) -> int:
@@ -137,6 +149,42 @@ class Processes:
             dist.broadcast_object_list(found, 0, device=torch.device("cpu"))
         return found[0]  # type: ignore[return-value]
 
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """Call a function in one process of each machine after the other."""
+        found: list[T] = []
+        # Machines may have different numbers of processes.
+        for turn in range(max(self.gathered(self._machine))):
+            if turn == (self.local or 0):
+                found.append(make())
+            self.wait()
+        return found[0]
+
+    def rounds(self, items: Sequence[T]) -> Iterator[tuple[T, bool]]:
+        """Yield the items of this process, and whether their results are needed.
+
+        If the processes are in step, all of them yield the same number of items.
+        """
+        for start in range(0, len(items), self.count):
+            place = start + self.share.index
+            if place < len(items):
+                yield items[place], True
+            elif self.in_step:
+                yield items[-1], False
+
+    @contextlib.contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Notice lost processes in a ``with`` block that uses a divided model.
+
+        Raises:
+            ProcessLost: If another process has ended.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not self.in_step or not _is_collective(error):
+                raise
+            raise ProcessLost("Another process of the training has ended.") from error
+
     def copy_from_main(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite tensors by those of the main process."""
         if self.is_alone:
@@ -166,6 +214,7 @@ def join_processes(config: TrainConfig) -> Iterator[Processes]:
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
+        check_process_count(config, 1)
         yield ALONE
         return
     index = int(os.environ["RANK"])
@@ -182,7 +231,12 @@ def join_processes(config: TrainConfig) -> Iterator[Processes]:
         dist.init_process_group(backend, timeout=_TIMEOUT)
         try:
             with _one_message(index):
-                processes = Processes(Share(index, count), local)
+                processes = Processes(
+                    Share(index, count),
+                    local,
+                    int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+                    in_step=config.shard_base_model,
+                )
                 yield processes
                 # A process that ends early is an error for torchrun, which would stop
                 # the main one while it writes files.
@@ -232,6 +286,17 @@ def _lost_processes() -> Iterator[None]:
         raise
     except RuntimeError as error:
         raise ProcessLost("Another process of the training has ended.") from error
+
+
+def _is_collective(error: RuntimeError) -> bool:
+    """Return whether an error was raised by a collective operation of torch."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return name.startswith("torch.distributed.")
 
 
 @contextlib.contextmanager

@@ -144,7 +144,8 @@ class Loop:
         """Train until the last step, a stop command, Ctrl-C or SIGTERM."""
         with InterruptWatch(_say_stopping) as watch:
             try:
-                self._run(watch)
+                with self._state.processes.exchanging():
+                    self._run(watch)
             except ProcessLost as lost:
                 # torchrun sends a signal to the other processes.
                 watch.ignore()

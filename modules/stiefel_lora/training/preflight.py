@@ -57,6 +57,7 @@ from .distributed import ALONE, Processes
 from .logging.tracker_sink import check_trackers
 from .lora_start import read_start
 from .optimizer_trial import check_optimizer
+from .sharding import check_sharding
 
 if TYPE_CHECKING:
     from ..config import TrainConfig
@@ -151,6 +152,7 @@ def run_preflight(
     check_attention(config, device)
     if config.compile:
         check_compiler(device)
+    check_sharding(config)
     if for_training or source is not None:
         opened = _open_model(config, device, source)
     else:

@@ -47,7 +47,8 @@ class Sampler:
             are trained.
         weighted: whether prompts contain weights such as ``(word:1.2)``.
         model_name: name of the base model, for the metadata of the images.
-        processes: processes that share the samples. The main one saves them.
+        processes: processes that share the samples, unless they are in step. The main
+            one saves them.
     """
 
     def __init__(
@@ -105,22 +106,24 @@ class Sampler:
         Raises:
             OutputError: If the folder is not writable.
         """
-        is_main = self._processes.is_main
+        processes = self._processes
+        is_main = processes.is_main
         paths = [self._path(step, index) for index in range(len(self))]
         images: dict[int, tuple[Image.Image, str]] = {}
         for index, sample in enumerate(self._samples):
-            if not self._processes.share.takes(index):
+            # Samples have different numbers of steps. Processes in step make all.
+            if not (processes.in_step or processes.share.takes(index)):
                 continue
             request = sample_request(sample, self._encoded, self._resolution)
             image = self._family.sample(request)
             text = self._text(sample, request)
             if is_main:
                 self._save(image, paths[index], text)
-            else:
+            elif not processes.in_step:
                 images[index] = image, text
         # A sample may have loaded the VAE, which training does not need.
         self._family.release_encoders()
-        for others in self._processes.gathered(images):
+        for others in processes.gathered(images):
             for index, (image, text) in others.items() if is_main else ():
                 self._save(image, paths[index], text)
         return paths if is_main else []

@@ -154,7 +154,11 @@ class TrainingState:
             return self.family.predict(self.denoiser, inputs, drawn, timesteps, added)
 
         base = None
-        if self.objective.needs_base(batch):
+        needs_base = self.objective.needs_base(batch)
+        if self.processes.in_step:
+            # The part of another process may need it.
+            (needs_base,) = self.processes.any_of(needs_base)
+        if needs_base:
             base = self._base_prediction(part, batch, predict)
         found = predict(batch)
         ratio = None

@@ -94,13 +94,15 @@ class Validation:
         count = len(self._images.sizes)
         found = torch.zeros(count, self._count, dtype=torch.float64)
         with evaluating(denoiser):
-            for jobs, batch, noise, timesteps in self._batches():
+            for jobs, is_needed, batch, noise, timesteps in self._batches():
                 predicted = self._family.predict(
                     denoiser,
                     batch,
                     noise.to(self._family.device),
                     timesteps.to(self._family.device),
                 )
+                if not is_needed:
+                    continue
                 places = torch.tensor(jobs).unbind(1)
                 # At the place of image and timestep: the mean does not depend on the
                 # order, which follows from sizes and batches.
@@ -110,15 +112,14 @@ class Validation:
 
     def _batches(
         self,
-    ) -> Iterator[tuple[list[tuple[int, int]], Batch, Tensor, Tensor]]:
-        for number, part in enumerate(self._jobs()):
-            if not self._processes.share.takes(number):
-                continue
+    ) -> Iterator[tuple[list[tuple[int, int]], bool, Batch, Tensor, Tensor]]:
+        for part, is_needed in self._processes.rounds([*self._jobs()]):
             visits = [Visit(i, 0) for i, _ in part]
             batch = batch_with_text(self._images, visits, self._family)
             drawn = [self._draw(i, k, batch["latents"].shape[1:]) for i, k in part]
             yield (
                 part,
+                is_needed,
                 batch,
                 torch.stack([noise for noise, _ in drawn]),
                 self._family.timesteps_at(torch.stack([place for _, place in drawn])),

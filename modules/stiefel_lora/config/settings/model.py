@@ -148,3 +148,8 @@ class ModelSettings(StrictModel):
     the start, but each step is faster. Requires Triton on a GPU and a C++ compiler on a
     CPU.
     """
+
+    shard_base_model: Flag = setting(False, label="Shard base model")
+    """Divide the denoiser among the processes of a training on several GPUs (FSDP2), so
+    that each GPU holds only a part of its weights. Requires several processes.
+    """
