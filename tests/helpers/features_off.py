@@ -1149,7 +1149,7 @@ OFF = (
     ),
     Off(
         "DoRA",
-        "training.build.build_state",
+        "training.build._load_with_lora",
         Value("config.use_dora", "False"),
         (
             f"{_TRAINING}dora_run.py::test_a_stock_pipeline_shows_the_trainers_own_image",
