@@ -186,3 +186,13 @@ def test_no_object_at_all(data: Any) -> None:
         ConfigError, match="must be a dictionary of keys and values, but got"
     ):
         parse_config(data)
+
+
+def test_too_many_characters_and_too_many_entries_are_worded_apart() -> None:
+    concept = {"path": "a", "keep_tags_separator": "|" * 11}
+    key = "concepts.0.keep_tags_separator"
+    found = refusal({"concepts": [concept]})
+    assert found == f"{key}: must have at most 10 characters."
+    sides = [64 * (number + 1) for number in range(17)]
+    found = refusal({"extra_resolutions": sides})
+    assert found == "extra_resolutions: must have at most 16 entries."

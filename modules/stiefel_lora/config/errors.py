@@ -219,6 +219,10 @@ PATTERN_RULES = {
 def _rule(kind: str, path: str, shown: str, detail: ErrorDetails) -> str:
     if kind == "string_pattern_mismatch" and path in PATTERN_RULES:
         return PATTERN_RULES[path].format(shown=shown)
+    if kind == "too_long":
+        # Text whose type has a validator is counted as a list is.
+        items = "characters" if isinstance(detail["input"], str) else "entries"
+        return f"must have at most {detail['ctx']['max_length']} {items}"
     if kind in RULES:
         return RULES[kind].format(**detail.get("ctx", {}), shown=shown)
     return f"invalid value {shown} ({detail['msg']})"
