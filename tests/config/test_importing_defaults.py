@@ -103,6 +103,8 @@ def test_a_switch_that_is_on_is_marked(program: str, keys: str) -> None:
     ("key", "value"),
     [
         ("train.latent_multiplier", 0),
+        # Not 1, at which a factor has no effect.
+        ("train.latent_multiplier", True),
         ("train.reg_weight", 0),
         ("train.train_unet", False),
         ("datasets.scale", 0.5),
