@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -188,3 +189,71 @@ def test_runs_without_a_result_are_deleted_on_request(tmp_path: Path) -> None:
     assert "nothing to delete" in call("clean", tmp_path, "--yes")
     call("clean", tmp_path, "--empty", "--yes")
     assert not run.root.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "photos/cat.jpg",
+        "notes.txt",
+        "best.safetensors",
+        "samples/cat.jpg",
+        "abandoned/after-step-1/checkpoints/step-2/state.json",
+        "lora/mine/notes.txt",
+    ],
+)
+def test_runs_with_files_of_the_user_are_kept(tmp_path: Path, name: str) -> None:
+    run = WrittenRun(tmp_path / "nothing")
+    run.start()
+    run.sink.close()
+    other = run.root / name
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("mine")
+    text = call("clean", tmp_path, "--empty", "--yes")
+    assert f"{run.root}: kept, because it contains {Path(name).parts[0]}" in text
+    assert other.read_text() == "mine"
+
+
+def test_links_are_never_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "after-step-1").mkdir(parents=True)
+    (outside / "step-100").mkdir()
+    runs = tmp_path / "runs"
+    run = written(runs, "one")
+    shutil.rmtree(run / "checkpoints")
+    for name in ("abandoned", "checkpoints"):
+        (run / name).symlink_to(outside)
+    (runs / "again").symlink_to(run)
+    (run / "abandoned-elsewhere").mkdir()
+    text = call("clean", runs, "--checkpoints", "--empty", "--yes")
+    for path in (run / "abandoned", run / "checkpoints", runs / "again"):
+        assert f"{path}: kept, because it is a link." in text
+    assert len(list(outside.iterdir())) == 2
+
+
+def test_only_branches_are_deleted_and_a_failure_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = written(tmp_path, "one")
+    places = [run / "abandoned" / f"after-step-{n}" for n in (1, 2)]
+    for place in (*places, run / "abandoned" / "mine"):
+        place.mkdir(parents=True)
+        (place / "file").write_text("x")
+    (run / "abandoned" / "notes.txt").write_text("mine")
+    deleted = shutil.rmtree
+
+    def fail_once(path: Path) -> None:
+        if path == places[0]:
+            raise PermissionError(13, "Permission denied")
+        deleted(path)
+
+    monkeypatch.setattr(shutil, "rmtree", fail_once)
+    with pytest.raises(AssertionError, match="cannot be deleted"):
+        call("clean", tmp_path, "--yes")
+    assert places[0].exists()
+    assert not places[1].exists()
+    assert sorted(path.name for path in (run / "abandoned").iterdir()) == [
+        "after-step-1",
+        "mine",
+        "notes.txt",
+    ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
 import sqlite3
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +156,24 @@ def test_a_missing_package_is_named_before_anything_else(
     assert not (tmp_path / "runs").exists()
     (found,) = missing_packages(config)
     assert found.key == "trackers"
+
+
+def test_settings_that_wandb_refuses_are_one_message(
+    tiny_sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def login(**_: object) -> None:
+        raise ValueError("mode: input should be online, offline or disabled")
+
+    wandb = types.ModuleType("wandb")
+    wandb.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    wandb.login = login  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    config = tiny_config(tiny_sdxl, tmp_path, trackers=["wandb"])
+    with pytest.raises(ConfigError, match=r"wandb cannot be started \(mode: input"):
+        train(config)
+    assert not (tmp_path / "runs").exists()
 
 
 @needs("wandb")

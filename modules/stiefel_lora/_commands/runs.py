@@ -148,21 +148,30 @@ def clean(
 ) -> None:
     """List or delete abandoned branches of runs, and other files on request."""
     with user_errors():
+        from .._exceptions import OutputError
         from ..runs.remains import remains_of, remove
         from ..runs.run_summary import find_runs, read_run
 
-        total = 0
+        total, failed = 0, []
         for path in dict.fromkeys(run for place in places for run in find_runs(place)):
             run = read_run(path)
             if run.running:
                 echo(f"{path}: skipped, because it is running.")
             found = remains_of(run, checkpoints=checkpoints, empty=empty)
             for item in found:
-                echo(f"{item.path}  {_size(item.size)}  ({item.reason})")
-                total += item.size
+                if item.kept:
+                    echo(f"{item.path}: kept, because it {item.reason}.")
+                else:
+                    echo(f"{item.path}  {_size(item.size)}  ({item.reason})")
+                    total += item.size
             if yes and found:
-                remove(run, found)
+                try:
+                    remove(run, found)
+                except OutputError as error:
+                    failed.append(str(error))
         word = "Deleted" if yes else "Add --yes to delete"
+        if failed:
+            raise OutputError("\n".join(failed))
         echo(f"{word}: {_size(total)}." if total else "There is nothing to delete.")
 
 

@@ -209,7 +209,7 @@ def _begin_spectra(axes: Any) -> None:
 
 
 def _finish(axes: Any) -> None:
-    if axes.lines:
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
     else:
         _say_missing(axes)

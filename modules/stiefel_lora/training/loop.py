@@ -186,10 +186,13 @@ class Loop:
         if keeper.writes and self.step and keeper.latest_step != self.step:
             self.save()
         text = f"Another process of the training ended unexpectedly at step {self.step}"
-        if keeper.latest is None:
+        # On the disk, not keeper.latest: a main process with a full disk ends before it
+        # has written that.
+        latest = keeper.last_good()
+        if latest is None:
             return ProcessLost(f"{text}. No checkpoint has been saved.")
         return ProcessLost(
-            f"{text}. The last checkpoint is {keeper.latest}. Resume with any number "
+            f"{text}. The last checkpoint is {latest}. Resume with any number "
             f"of processes: stiefel-lora train {quoted(self._folder.config_file)} "
             f"--resume {quoted(self._folder.root)}",
             saved=keeper.writes,

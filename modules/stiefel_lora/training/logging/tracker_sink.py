@@ -52,13 +52,26 @@ def _is_logged_in() -> bool:
         return True
     if os.environ.get("WANDB_API_KEY"):
         return True
-    import wandb
-
+    # It reads its own variables and files, and fails in many ways if they are wrong, as
+    # does an installation with missing parts.
     try:
-        return bool(wandb.login(prompt=False))
-    except TypeError:
-        # Versions without this argument ask for a key.
-        return bool(wandb.api.api_key)
+        import wandb
+
+        try:
+            return bool(wandb.login(prompt=False))
+        except TypeError:
+            # Versions without this argument ask for a key.
+            return bool(wandb.api.api_key)
+    except Exception as error:
+        raise _not_started("wandb", error) from error
+
+
+def _not_started(name: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"trackers: {name} cannot be started ({reason_of(error)}). Check its settings, "
+        "or remove it.",
+        key="trackers",
+    )
 
 
 class TrackerSink:
@@ -93,11 +106,7 @@ class TrackerSink:
             self._tracker = _start(name, project, run, folder)
             self._tracker.store_init_configuration(dict(settings))
         except Exception as error:
-            raise ConfigError(
-                f"trackers: {name} cannot be started ({reason_of(error)}). Check its "
-                "settings, or remove it.",
-                key="trackers",
-            ) from error
+            raise _not_started(name, error) from error
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Log the finished LoRA files as an artifact. Other events are ignored."""
