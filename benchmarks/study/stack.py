@@ -22,7 +22,7 @@ from unittest import mock
 
 from demo_runs import Rows
 from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
-from stages import ADAMW, BASES, EARLIER, SEEDS, Cell, by_label
+from stages import ADAMW, BASES, PRODUCT, SEEDS, Cell, by_label
 from tables import interval_text, paired_lines
 from tasks import task_folder
 
@@ -188,7 +188,7 @@ def _measured(validation: Any, denoiser: Any, images: range) -> float:
 
 def next_stack(done: Rows, tried: set[str]) -> Stack | None:
     """The next stack whose two rates are known."""
-    for seed, base, method in itertools.product(SEEDS, BASES, (ADAMW, EARLIER)):
+    for seed, base, method in itertools.product(SEEDS, BASES, (ADAMW, PRODUCT)):
         stack = _stack(done, base, method, seed)
         if stack and stack.key not in tried and stack.key not in done:
             return stack
@@ -214,7 +214,7 @@ def stack_table(done: Rows) -> list[str]:
         "| both at equal single losses | norms | cosine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    return [*lines, *paired_lines(done, by_label((ADAMW, EARLIER)), _stack, _line)]
+    return [*lines, *paired_lines(done, by_label((ADAMW, PRODUCT)), _stack, _line)]
 
 
 def _line(

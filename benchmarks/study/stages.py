@@ -311,14 +311,14 @@ STAGES = {
     "long": Stage(
         "The same at 400 steps",
         ADAMW,
-        _cells((ADAMW, EARLIER, HEAVY), (16,), 400, "large", rates=3),
+        _cells((ADAMW, PRODUCT, HEAVY), (16,), 400, "large", rates=3),
     ),
     "long_ranks": Stage(
         "Ranks 64 and 4 at 400 steps",
         ADAMW,
         (
             *_cells(RIVALS, (64,), 400, "large", rates=3),
-            *_cells((ADAMW, EARLIER), (4,), 400, "large", rates=3),
+            *_cells((ADAMW, PRODUCT), (4,), 400, "large", rates=3),
         ),
     ),
     "catalog": Stage(

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from demo_runs import LOSS, Rows
 from one_run import EVALUATIONS, VALIDATION_BATCH, Run, validating_with
-from stages import ADAMW, BASES, EARLIER, FACTORS, HEAVY, SEEDS, Cell, by_label
+from stages import ADAMW, BASES, FACTORS, HEAVY, PRODUCT, SEEDS, Cell, by_label
 from tables import interval_text, paired_lines
 
 __all__ = ["WEIGHTS", "Strength", "next_strength", "strength_table"]
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-METHODS = (ADAMW, EARLIER, HEAVY, FACTORS)
+METHODS = (ADAMW, PRODUCT, HEAVY, FACTORS)
 RANK, STEPS = 16, 120
 
 
