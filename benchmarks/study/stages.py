@@ -318,7 +318,7 @@ STAGES = {
         ADAMW,
         (
             *_cells(RIVALS, (64,), 400, "large", rates=3),
-            *_cells((ADAMW, PRODUCT), (4,), 400, "large", rates=3),
+            *_cells((ADAMW, EARLIER), (4,), 400, "large", rates=3),
         ),
     ),
     "catalog": Stage(
