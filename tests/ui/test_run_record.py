@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from helpers.written_run import WrittenRun
+from stiefel_lora.runs.events import read_events
+from stiefel_lora.ui.controllers import new_events
 from stiefel_lora.ui.controllers.rank_table import RankTable
 from stiefel_lora.ui.controllers.run_record import RunRecord
 from stiefel_lora.ui.controllers.status import figures
@@ -163,3 +168,11 @@ def test_the_status_names_the_step_of_an_earlier_measurement(run, record):
     run.sink.scalars("validation", 2, {"validation/loss": 0.4})
     record.look()
     assert figures(record, None).endswith("validation loss 0.4000")
+
+
+def test_lines_that_are_nested_too_deeply_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    event = {"type": "train", "step": 1, "values": {"loss": 1.0}}
+    path.write_text('{"a":' * 5000 + "\n" + json.dumps(event) + "\n")
+    assert [found["step"] for found in new_events.read_events(path, 0).events] == [1]
+    assert [found["step"] for found in read_events(path)] == [1]

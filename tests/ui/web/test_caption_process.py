@@ -114,3 +114,16 @@ def test_models_of_other_folders_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match="Model: must be a name on the Hugging"):
             usable_model(text, roots)
+
+
+def test_selected_images_are_what_an_edit_proposes(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(name)
+    concept = Concept(path=tmp_path)
+    shelf = open_shelf(concept)
+    images = sorted(shelf.captions)
+    found = EditableCaptions.of(shelf, concept, None, images[:2], images[1:])
+    assert found.proposed == "Selected images (2)"
+    found = EditableCaptions.of(shelf, concept, None, images[:2])
+    assert found.proposed == "All images of the folder (3)"

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from helpers.web_server import WebServer
+from stiefel_lora.ui.controllers.concept_list import add_folders, include_subfolders
+from stiefel_lora.ui.controllers.document import Document
 from stiefel_lora.ui.web import upload_rules
 from stiefel_lora.ui.web.security import Refusal
 from stiefel_lora.ui.web.upload_rules import Limits, check_count, check_space, on_disk
@@ -124,3 +126,17 @@ def test_the_size_of_all_files_is_bounded(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "into", Limits(unpacked=1000))
     assert not (tmp_path / "into").exists()
     assert upload_rules.Limits().unpacked >= 1 << 30
+
+
+def test_subfolders_of_an_uploaded_archive_are_used(tmp_path: Path) -> None:
+    document = Document()
+    flat, deep = tmp_path / "flat", tmp_path / "deep"
+    for folder in (flat, deep / "cats"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(_image())
+    add_folders(document, [flat, deep])
+    for folder in (flat, deep):
+        include_subfolders(document, folder)
+    config = document.config()
+    found = {each.path.name: each.include_subdirectories for each in config.concepts}
+    assert found == {"flat": False, "deep": True}

@@ -31,6 +31,7 @@ TRIGGER, FRONT, END, REPLACE = EDIT_KINDS = (
 MOST_LISTED = 200
 """Maximum number of changes that are listed."""
 
+_SELECTED = "Selected images"
 _INPUTS = {
     TRIGGER: ("text",),
     FRONT: ("text", "separator"),
@@ -89,7 +90,7 @@ class EditableCaptions:
             scopes[f"Images shown ({len(listed)})"] = listed
         if len(selected) > 1:
             chosen = of_images(selected)
-            scopes[f"Selected images ({len(chosen)})"] = chosen
+            scopes[f"{_SELECTED} ({len(chosen)})"] = chosen
         return cls(
             scopes,
             (config.trigger_word if config else None) or "",
@@ -98,6 +99,12 @@ class EditableCaptions:
             concept.include_subdirectories or concept.subfolder_repeats,
             concept.caption_extension,
         )
+
+    @property
+    def proposed(self) -> str:
+        """Return the choice of the selected images if there are several, or of all."""
+        first, *others = self.scopes
+        return next((name for name in others if name.startswith(_SELECTED)), first)
 
     @property
     def all(self) -> Mapping[Path, str]:

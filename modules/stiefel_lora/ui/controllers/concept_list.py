@@ -9,7 +9,7 @@ from typing import Any
 from ...config.concept import spell_out_concepts
 from .document import Document
 
-__all__ = ["add_folders", "set_enabled"]
+__all__ = ["add_folders", "include_subfolders", "set_enabled"]
 
 
 def set_enabled(document: Document, key: str, place: int, enabled: bool) -> None:
@@ -46,6 +46,17 @@ def add_folders(document: Document, folders: Sequence[Path]) -> list[str]:
         known.add(str(folder))
     document.set("concepts", records)
     return refused
+
+
+def include_subfolders(document: Document, folder: Path) -> None:
+    """Include the subfolders of an image folder of the list, if it has any."""
+    if not any(path.is_dir() for path in folder.iterdir()):
+        return
+    records = _records(document, "concepts")
+    for record in records:
+        if record.get("path") == str(folder) and not record.get("subfolder_repeats"):
+            record["include_subdirectories"] = True
+    document.set("concepts", records)
 
 
 def _records(document: Document, key: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -61,15 +60,18 @@ class Memory:
                 setattr(fresh, field.name, value)
         return fresh
 
-    def save(self, name: str = _WINDOW) -> None:
-        """Save the state. Errors such as a full disk are ignored."""
+    def save(self, name: str = _WINDOW) -> str:
+        """Save the state. Return an error message, or "" if it was saved."""
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
-        with (
+        try:
+            with atomic_write(home() / name) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
+        except OutputError as error:
+            return str(error)
+        except UnicodeError:
             # Settings that were pasted can contain what UTF-8 cannot encode.
-            contextlib.suppress(OutputError, UnicodeError),
-            atomic_write(home() / name) as part,
-        ):
-            part.write_text(text, encoding="utf-8", newline="\n")
+            return "The settings contain characters that no file can store."
+        return ""
 
 
 def _is_like(value: object, default: object) -> bool:

@@ -59,7 +59,7 @@ def read_events(path: Path, start: int, size: int | None = None) -> NewEvents:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_event = isinstance(event, dict) and isinstance(event.get("values"), dict)
     return event if is_event else None

@@ -99,6 +99,7 @@ class CaptionTools(QWidget):
             self,
             extension=found.extension,
         )
+        dialog.scope.setCurrentText(found.proposed)
         if dialog.exec():
             self.write(dialog.changes, dialog.title)
 

@@ -75,6 +75,12 @@ class WebContext:
         self._watchers: list[Callable[[], None]] = []
         self._findings: Findings | None = None
         self._unsaved = False
+        self.save_problem = ""
+        """Message if the state could not be saved."""
+
+        self.queue_problem = ""
+        """Message if the queue could not be read."""
+
         self.document.subscribe(self._document_changed)
 
     def restore(self) -> None:
@@ -199,7 +205,10 @@ class WebContext:
         self._unsaved = False
         self.memory.data = self.document.data
         self.memory.source = str(self.document.source or "")
-        self.memory.save(STATE_FILE)
+        failed = self.memory.save(STATE_FILE)
+        # Tried again until it is saved.
+        self._unsaved = bool(failed)
+        self.save_problem = f"The settings are not saved. {failed}" if failed else ""
 
     def _document_changed(self) -> None:
         self._findings = None

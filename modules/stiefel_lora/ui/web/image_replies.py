@@ -81,7 +81,9 @@ class ImageReplies:
             Refusal: If the file is no image or damaged, or ``side`` is not allowed.
         """
         least, most = SIDES
-        if not side.isascii() or not side.isdigit() or not least <= int(side) <= most:
+        # int() refuses thousands of digits.
+        digits = side.isascii() and side.isdigit() and len(side) <= len(str(most))
+        if not digits or not least <= int(side) <= most:
             raise Refusal(400, f"side must be between {least} and {most} pixels.")
         if not is_image_name(path):
             raise Refusal(415, "Only images are served here.")

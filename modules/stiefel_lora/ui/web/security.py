@@ -267,7 +267,10 @@ def _check_path(scope: Scope) -> None:
 
 def _check_length(headers: _Headers) -> None:
     length = headers.only("content-length")
-    if length is not None and (not length.isdigit() or int(length) > _MOST_BYTES):
+    # int() refuses thousands of digits.
+    if length is not None and (
+        not length.isdigit() or len(length) > 9 or int(length) > _MOST_BYTES
+    ):
         raise _too_long()
 
 

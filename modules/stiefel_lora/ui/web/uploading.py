@@ -34,6 +34,7 @@ _INCOMING = ".incoming"
 _OLD_SECONDS = 86400.0
 _AT_ONCE = 4
 _CHUNK = 1 << 20
+_DIGITS = 20
 
 
 class Uploads:
@@ -61,7 +62,9 @@ class Uploads:
         suffix = Path(name).suffix.lower()
         most = self._limit(Path(name))
         length = request.headers.get("content-length", "")
-        size = int(length) if length.isdigit() else 0
+        # int() refuses thousands of digits. The size is counted in any case.
+        known = length.isascii() and length.isdigit() and len(length) < _DIGITS
+        size = int(length) if known else 0
         _check_size(size, most)
         check_space(self.folder, size, self.limits)
         async with self._turn:

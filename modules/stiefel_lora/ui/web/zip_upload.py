@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from ..._exceptions import reason_of
 from ...data.image_formats import is_image_name
 from ...data.preview_image import check_image
 from ...data.unreadable import UnreadableImage
@@ -23,6 +25,18 @@ _DEEPEST = 8
 # Files that systems put into archives.
 _JUNK = ("__macosx", ".ds_store", "thumbs.db", "desktop.ini")
 _ENCRYPTED = 0x1
+# Of zipfile, zlib and struct for damaged files: names that are no text, positions
+# before the beginning.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
 # Small archives of texts may shrink more than images.
 _FREE_BYTES = 16 << 20
 
@@ -59,11 +73,18 @@ def unpack(path: Path, folder: Path, limits: Limits) -> Added:
                     skipped.append(f"{name} {problem}")
                 else:
                     files.append(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise Refusal(415, f"The zip file is damaged: {error}.") from error
+    except _DAMAGED as error:
+        raise Refusal(415, f"The zip file is damaged: {reason_of(error)}.") from error
     if not files:
-        raise Refusal(415, "The zip file contains no images and no captions.")
+        raise Refusal(415, _nothing_in(skipped))
     return Added(folder, files, skipped)
+
+
+def _nothing_in(skipped: list[str]) -> str:
+    if not skipped:
+        return "The zip file contains no images and no captions."
+    more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"No file of the zip file can be used: {skipped[0]}{more}."
 
 
 def _checked(
@@ -87,6 +108,14 @@ def _checked(
         if name.casefold() in found:
             raise Refusal(400, f"The zip file contains {name[:80]!a} twice.")
         found[name.casefold()] = info
+    for name in found:
+        above = name.rpartition("/")[0]
+        while above:
+            if above in found:
+                raise Refusal(
+                    400, f"The zip file has {above[:80]!a} as a file and as a folder."
+                )
+            above = above.rpartition("/")[0]
     total = sum(info.file_size for info in found.values())
     if len(found) > limits.files:
         raise Refusal(413, f"A dataset may have at most {limits.files} files.")

@@ -48,7 +48,9 @@ class _BulkEditBox:
         ui.label("Edit captions").classes("sl-title")
         scopes, kinds = list(captions.scopes), list(EDIT_KINDS)
         look = self._refresh
-        self.scope = ui.select(scopes, value=scopes[0], label="Images", on_change=look)
+        self.scope = ui.select(
+            scopes, value=captions.proposed, label="Images", on_change=look
+        )
         self.kind = ui.select(kinds, value=kinds[0], label="Edit", on_change=look)
         separator = usual_separator(captions.delimiter)
         self.text = ui.input("Text", value=captions.trigger, on_change=look)

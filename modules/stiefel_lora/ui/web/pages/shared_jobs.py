@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from ...._exceptions import StiefelLoraError
 from ....jobs import Job, JobState
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _read: WeakKeyDictionary[WebContext, tuple[float, list[Job]]] = WeakKeyDictionar
 
 
 def jobs_of(context: WebContext, *, fresh: bool = False) -> list[Job]:
-    """Return all jobs in queue order.
+    """Return all jobs in queue order, the last known ones if it cannot be read.
 
     Args:
         context: queue of the server.
@@ -26,7 +27,11 @@ def jobs_of(context: WebContext, *, fresh: bool = False) -> list[Job]:
     """
     then, jobs = _read.get(context, (float("-inf"), []))
     if fresh or time.monotonic() - then > _KEPT_SECONDS:
-        jobs = context.trainings.jobs()
+        try:
+            jobs, context.queue_problem = context.trainings.jobs(), ""
+        except StiefelLoraError as error:
+            # The status line of every page shows it.
+            context.queue_problem = str(error)
         _read[context] = (time.monotonic(), jobs)
     return jobs
 

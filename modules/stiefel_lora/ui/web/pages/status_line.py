@@ -37,19 +37,22 @@ class StatusLine:
         ui.timer(_SECONDS, self.look)
 
     def look(self) -> None:
-        """Show the running training, if another tab is shown than Run."""
-        visible = self.session.tab != "Run"
+        """Show the running training, if another tab is shown than Run, or a problem."""
+        context = self.session.context
+        jobs = jobs_of(context)
+        problem = context.queue_problem or context.save_problem
+        visible = self.session.tab != "Run" or bool(problem)
         self.root.set_visibility(visible)
         if not visible:
             return
-        jobs = jobs_of(self.session.context)
-        job = running_job(jobs)
+        job = None if problem else running_job(jobs)
+        self.title.classes(**{"add" if problem else "remove": "sl-error"})
         for element in (self.bar, self.figures, self.button):
             element.set_visibility(job is not None)
         if job is None:
-            self.title.set_text(IDLE)
+            self.title.set_text(problem or IDLE)
             return
-        record = self.session.context.runs.record(job.run_dir)
+        record = context.runs.record(job.run_dir)
         self.title.set_text(f"{record.folder.root.name}: {headline(record, job)}")
         self.bar.set_value(round(record.step / max(1, record.steps), 3))
         waiting = sum(each.state is JobState.WAITING for each in jobs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import events, ui
 
-from ...controllers.concept_list import add_folders
+from ...controllers.concept_list import add_folders, include_subfolders
 from .message_box import Message, dialog_box
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def open_upload(session: BrowserSession, uploaded: Callable[[Path], None]) -> No
     def arrived(folder: Path) -> None:
         # A folder of the list is not added again.
         add_folders(document, [folder])
+        # Those of a zip file would not be used otherwise.
+        include_subfolders(document, folder)
         uploaded(folder)
 
     with dialog_box() as dialog:
