@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,8 @@ from stiefel_lora.jobs import parse_slots
 from stiefel_lora.jobs.charts import Chart, Frame
 from stiefel_lora.jobs.processes import birth, send_end, start_detached
 from stiefel_lora.jobs.slots import cores, environment_of, free_device
-from stiefel_lora.jobs.tail import Progress, Tail
+from stiefel_lora.jobs.tail import Progress, Tail, Watch
+from stiefel_lora.runs.run_folder import RunFolder
 
 
 class Running:
@@ -114,6 +116,14 @@ def test_a_tail_gives_whole_lines_once(tmp_path):
     path.write_bytes(b"new\n")
     assert tail.lines() == ["new"]
     assert Tail(path, at_end=True).lines() == []
+
+
+def test_progress_is_read_beside_damaged_lines(tmp_path):
+    folder = RunFolder(tmp_path)
+    event = {"type": "train", "step": 5, "values": {"loss/train_smooth": 1.0}}
+    lines = ['{"a":' * 5000, "no json", "[]", json.dumps(event), ""]
+    folder.events_file.write_text("\n".join(lines))
+    assert Watch(SimpleNamespace(folder=folder)).progress() == Progress(5, 1.0)
 
 
 def test_progress_keeps_the_latest_of_each_figure():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from ..metrics.tags import AVERAGE_LOSS, MEAN_RANK
+from ..runs.events import event_in
 from ..runs.pace import Pace
 from .job import Job, JobState
 
@@ -119,10 +119,7 @@ class Watch:
     def progress(self) -> Progress:
         """Read new events and return the latest values."""
         for line in self._tail.lines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
+            event = event_in(line)
+            if event is not None:
                 self._progress.take(event)
         return self._progress

@@ -14,7 +14,7 @@ from .._exceptions import OutputError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["IMAGE_COUNT", "JsonlSink", "current_events", "read_events"]
+__all__ = ["IMAGE_COUNT", "JsonlSink", "current_events", "event_in", "read_events"]
 
 
 IMAGE_COUNT = "pictures"
@@ -80,12 +80,18 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict):
-                yield value
+            event = event_in(line)
+            if event is not None:
+                yield event
+
+
+def event_in(line: str | bytes) -> dict[str, Any] | None:
+    """Return the event in a line, or None if the line is incomplete or damaged."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def current_events(path: Path) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ Reading changes no shared state, so it can be done in a thread.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
+
+from ...runs.events import event_in
 
 __all__ = ["NewEvents", "read_events"]
 
@@ -52,14 +53,9 @@ def read_events(path: Path, start: int, size: int | None = None) -> NewEvents:
         return NewEvents([], start, start)
     whole = data[: data.rfind(b"\n") + 1]
     behind = len(data) >= size and bool(whole)
-    events = [event for line in whole.splitlines() if (event := _parsed(line))]
+    events = [
+        event
+        for event in map(event_in, whole.splitlines())
+        if event is not None and isinstance(event.get("values"), dict)
+    ]
     return NewEvents(events, start, start + len(whole), behind)
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_event = isinstance(event, dict) and isinstance(event.get("values"), dict)
-    return event if is_event else None
