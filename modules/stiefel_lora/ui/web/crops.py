@@ -15,7 +15,7 @@ from ...data.folder import CaptionedImage
 from ...data.preview_image import check_image
 from ...data.unreadable import UnreadableImage
 from ..controllers.training_preview import TrainedImage, trained_image
-from .security import Refusal
+from .security import Refusal, whole_number
 
 if TYPE_CHECKING:
     from .context import WebContext
@@ -148,9 +148,10 @@ def _concepts(config: TrainConfig) -> list[Concept]:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
+    number = whole_number(text, 6)
+    if number is None:
         raise Refusal(400, "A number in the address is not allowed.")
-    return int(text)
+    return number
 
 
 def _is_below(path: Path, folder: Path) -> bool:

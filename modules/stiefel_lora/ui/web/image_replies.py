@@ -16,7 +16,7 @@ from starlette.responses import Response
 from ...data.image_formats import is_image_name
 from ...data.preview_image import fitted, preview_image
 from ...data.unreadable import UnreadableImage
-from .security import Refusal
+from .security import Refusal, whole_number
 
 __all__ = ["SIDES", "ImageReplies"]
 
@@ -81,9 +81,8 @@ class ImageReplies:
             Refusal: If the file is no image or damaged, or ``side`` is not allowed.
         """
         least, most = SIDES
-        # int() refuses thousands of digits.
-        digits = side.isascii() and side.isdigit() and len(side) <= len(str(most))
-        if not digits or not least <= int(side) <= most:
+        pixels = whole_number(side, len(str(most)))
+        if pixels is None or not least <= pixels <= most:
             raise Refusal(400, f"side must be between {least} and {most} pixels.")
         if not is_image_name(path):
             raise Refusal(415, "Only images are served here.")
@@ -91,7 +90,7 @@ class ImageReplies:
             status = path.stat()
         except OSError:
             raise Refusal(404, "There is no such file.") from None
-        key = _Key(path, (status.st_mtime_ns, status.st_size), int(side), version)
+        key = _Key(path, (status.st_mtime_ns, status.st_size), pixels, version)
         headers = {"etag": key.tag, "cache-control": "private, no-cache"}
         if known == key.tag:
             return Response(status_code=304, headers=headers)

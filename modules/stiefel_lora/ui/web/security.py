@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .access import Access
 from .sign_in import sign_in_page
 
-__all__ = ["Guard", "Refusal"]
+__all__ = ["Guard", "Refusal", "whole_number"]
 
 _METHODS = ("GET", "HEAD", "POST", "PUT")
 # Routes with uploads of any size, and descriptions of the interface that load scripts
@@ -265,12 +265,22 @@ def _check_path(scope: Scope) -> None:
         raise Refusal(403, "This part of the interface is not available.")
 
 
+def whole_number(text: str, digits: int) -> int | None:
+    """Return a number of a request, or None if it is not one with so few digits.
+
+    int() accepts digits of other scripts, and fails for thousands of digits.
+    """
+    if not text.isascii() or not text.isdigit() or len(text) > digits:
+        return None
+    return int(text)
+
+
 def _check_length(headers: _Headers) -> None:
     length = headers.only("content-length")
-    # int() refuses thousands of digits.
-    if length is not None and (
-        not length.isdigit() or len(length) > 9 or int(length) > _MOST_BYTES
-    ):
+    if length is None:
+        return
+    size = whole_number(length, 9)
+    if size is None or size > _MOST_BYTES:
         raise _too_long()
 
 

@@ -21,7 +21,7 @@ from ...data.image_formats import is_image_name
 from ...data.preview_image import check_image
 from ...data.unreadable import UnreadableImage
 from ...files.atomic import atomic_write
-from .security import Refusal
+from .security import Refusal, whole_number
 from .served_files import check_new_name
 from .upload_rules import TEXTS, Added, Limits, check_count, check_space, on_disk
 from .zip_upload import unpack
@@ -34,7 +34,7 @@ _INCOMING = ".incoming"
 _OLD_SECONDS = 86400.0
 _AT_ONCE = 4
 _CHUNK = 1 << 20
-_DIGITS = 20
+_DIGITS = 19
 
 
 class Uploads:
@@ -62,9 +62,8 @@ class Uploads:
         suffix = Path(name).suffix.lower()
         most = self._limit(Path(name))
         length = request.headers.get("content-length", "")
-        # int() refuses thousands of digits. The size is counted in any case.
-        known = length.isascii() and length.isdigit() and len(length) < _DIGITS
-        size = int(length) if known else 0
+        # A size that is not known is counted while it is received.
+        size = whole_number(length, _DIGITS) or 0
         _check_size(size, most)
         check_space(self.folder, size, self.limits)
         async with self._turn:
