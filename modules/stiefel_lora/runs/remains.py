@@ -25,7 +25,7 @@ _IN_RUN = re.compile(r"config\.json|events\.jsonl|plot\.(png|svg|html)|\..*")
 
 _IN_PARTS = {
     "tensorboard": re.compile(r"events\.out\.tfevents\..*"),
-    "samples": re.compile(r"(step-.*|index)\.(png|json)|\..*"),
+    "samples": re.compile(r"step-.*\.png|\..*"),
     "checkpoints": re.compile(r"\..*"),
     "lora": re.compile(r"\..*"),
     "commands": re.compile(r".*"),

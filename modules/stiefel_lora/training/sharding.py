@@ -71,7 +71,8 @@ def shard_base(model: nn.Module, device: torch.device) -> None:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
 
-    group = dist.distributed_c10d._get_default_group()
+    group = dist.group.WORLD
+    assert group is not None, "called without other processes"
     mesh = DeviceMesh.from_group(group, device.type)
     factors = lora_parameters(model).values()
     for factor in factors:
