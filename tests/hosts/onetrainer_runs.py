@@ -88,6 +88,18 @@ class Runs:
         path.write_text(json.dumps(config), "utf-8")
         return path
 
+    def step_config(
+        self, name: str, settings: Mapping[str, Any] | None = None, **changes: Any
+    ) -> None:
+        """Write a config of one step with AdamW and three images of one size."""
+        usual = {"aspect_ratio_bucketing": False, "batch_size": 3, "epochs": 1}
+        self.config(name, "ADAMW", settings, **usual, **changes)
+
+    def take_steps(self, names: Iterable[str]) -> None:
+        """Take one step of each config with the batch in the folder, in one process."""
+        (self.folder / "cases.json").write_text(json.dumps([*names]), encoding="utf-8")
+        self.host.run(HERE / "onetrainer_one_step.py", self.host.root, self.folder)
+
     def path(self, name: str) -> Path:
         """The LoRA file that a run ends with."""
         return self.folder / f"{name}.safetensors"

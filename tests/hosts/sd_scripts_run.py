@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,17 @@ from unmodified_host import UnmodifiedHost
 
 from helpers.runs import make_images
 
-__all__ = ["HERE", "HOST", "MARKS", "NETWORK", "make_folder", "refuse", "train"]
+__all__ = [
+    "HERE",
+    "HOST",
+    "MARKS",
+    "NETWORK",
+    "make_folder",
+    "refuse",
+    "step_words",
+    "take_steps",
+    "train",
+]
 
 HERE = Path(__file__).parent
 HOST = UnmodifiedHost("SD_SCRIPTS_ROOT")
@@ -80,3 +92,33 @@ def refuse(folder: Path, message: str, *more: str | Path, **changes: Any) -> Non
     with pytest.raises(AssertionError, match=message):
         train(folder, "refused", *more, **changes)
     assert not (folder / "refused").exists()
+
+
+def step_words(folder: Path, name: str, more: str) -> list[str]:
+    """Arguments of one step with AdamW in float32 and three images of one size.
+
+    Args:
+        folder: folder with ``images`` and ``made``.
+        name: of the run.
+        more: the other arguments, which come last.
+    """
+    usual = (
+        f"--tokenizer_cache_dir {folder}/made/tokenizers "
+        f"--train_data_dir {folder}/images --output_dir {folder}/{name} "
+        f"--output_name {name} --resolution 64,64 --train_batch_size 3 "
+        "--network_dim 4 --optimizer_type AdamW --learning_rate 1e-3 "
+        "--max_train_steps 1 --mixed_precision no --cache_latents --caption_extension "
+        ".txt --max_data_loader_n_workers 0 --save_model_as safetensors"
+    )
+    return usual.split() + more.split()
+
+
+def take_steps(folder: Path, cases: Mapping[str, list[str]]) -> None:
+    """Take one step of each case, in one process.
+
+    Args:
+        folder: folder with ``batch.safetensors``, in which the steps are written.
+        cases: script and arguments by name.
+    """
+    (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    HOST.run(HERE / "sd_scripts_one_step.py", HOST.root, folder)

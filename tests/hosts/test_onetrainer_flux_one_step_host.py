@@ -20,7 +20,6 @@ from unmodified_host import UnmodifiedHost
 
 from stiefel_lora.config.importing import import_file
 
-HERE = Path(__file__).parent
 HOST = UnmodifiedHost("ONETRAINER_ROOT")
 
 pytestmark = [
@@ -82,21 +81,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for key in ("transformer", "text_encoder", "text_encoder_2"):
             part = {"weight_dtype": "FLOAT_32", "train": key == "transformer"}
             settings[key] = part | settings.get(key, {})
-        runs.config(
+        runs.step_config(
             name,
-            "ADAMW",
             model_type="FLUX_DEV_1",
             base_model_name=str(model),
             lora_model_name=str(file),
             layer_filter="transformer_block",
             text_encoder_2_sequence_length=16,
-            aspect_ratio_bucketing=False,
-            batch_size=3,
-            epochs=1,
             **settings,
         )
-    (runs.folder / "cases.json").write_text(json.dumps([*CASES]), encoding="utf-8")
-    HOST.run(HERE / "onetrainer_one_step.py", HOST.root, runs.folder)
+    runs.take_steps(CASES)
     return runs.folder
 
 

@@ -8,7 +8,6 @@ to make them:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from unmodified_host import UnmodifiedHost
 from stiefel_lora.config.importing import import_file
 from stiefel_lora.training.loss.level_weights import LEVEL_WEIGHTS
 
-HERE = Path(__file__).parent
 HOST = UnmodifiedHost("ONETRAINER_ROOT")
 
 pytestmark = [
@@ -82,19 +80,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, changes in cases.items():
         settings = {"lora_alpha": 4.0, **changes}
         lora = runs.folder / f"alpha-{settings['lora_alpha']:g}.safetensors"
-        runs.config(
+        runs.step_config(
             name,
-            "ADAMW",
             model_type="STABLE_DIFFUSION_XL_10_BASE",
             base_model_name=str(model),
             lora_model_name=str(lora),
-            aspect_ratio_bucketing=False,
-            batch_size=3,
-            epochs=1,
             **settings,
         )
-    (runs.folder / "cases.json").write_text(json.dumps([*cases]), encoding="utf-8")
-    HOST.run(HERE / "onetrainer_one_step.py", HOST.root, runs.folder)
+    runs.take_steps(cases)
     return runs.folder
 
 

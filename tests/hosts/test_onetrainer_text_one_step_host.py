@@ -25,7 +25,6 @@ from unmodified_host import UnmodifiedHost
 
 from stiefel_lora.config.importing import import_file
 
-HERE = Path(__file__).parent
 HOST = UnmodifiedHost("ONETRAINER_ROOT")
 
 pytestmark = [
@@ -62,20 +61,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part in ("unet", *ENCODERS):
             usual = {"weight_dtype": "FLOAT_32", "train": part in ("unet", *parts)}
             settings[part] = usual | settings.get(part, {})
-        runs.config(
+        runs.step_config(
             name,
-            "ADAMW",
             {"eps": EPS},
             model_type="STABLE_DIFFUSION_XL_10_BASE",
             base_model_name=str(model),
             lora_model_name=str(lora),
-            aspect_ratio_bucketing=False,
-            batch_size=3,
-            epochs=1,
             **settings,
         )
-    (runs.folder / "cases.json").write_text(json.dumps([*CASES]), encoding="utf-8")
-    HOST.run(HERE / "onetrainer_one_step.py", HOST.root, runs.folder)
+    runs.take_steps(CASES)
     return runs.folder
 
 

@@ -23,7 +23,7 @@ from flux_one_step import (
 from own_one_step import assert_same_step, own_step, relative_error, renamed
 from safetensors.torch import load_file, save_file
 from sd_scripts_flux_folder import write_diffusers_folder
-from sd_scripts_run import HERE, HOST, MARKS
+from sd_scripts_run import HERE, HOST, MARKS, step_words, take_steps
 from torch import Tensor
 from torch.nn import functional
 
@@ -71,23 +71,16 @@ def _words(folder: Path, name: str, text: str) -> list[str]:
     more = text.split()
     alpha = more[more.index("--network_alpha") + 1] if "alpha" in text else "4"
     kind = "clip" if name == "clip" else "fused"
-    if kind == "fused":
-        more.append("--network_train_unet_only")
-    command = (
+    own = (
         f"--pretrained_model_name_or_path {folder}/made/flux.safetensors "
         f"--ae {folder}/made/ae.safetensors --clip_l {folder}/made/clip_l.safetensors "
         f"--t5xxl {folder}/made/t5xxl.safetensors --t5xxl_max_token_length 16 "
-        f"--tokenizer_cache_dir {folder}/made/tokenizers "
-        f"--train_data_dir {folder}/images --output_dir {folder}/{name} "
-        f"--output_name {name} --resolution 64,64 --train_batch_size 3 "
-        f"--network_module networks.lora_flux --network_dim 4 --network_alpha {alpha} "
+        f"--network_module networks.lora_flux --network_alpha {alpha} "
         f"--network_weights {folder}/{kind}-{alpha}.safetensors "
-        "--optimizer_type AdamW --learning_rate 1e-3 --model_prediction_type raw "
-        "--max_train_steps 1 --mixed_precision no --cache_latents --caption_extension "
-        ".txt --cache_text_encoder_outputs --max_data_loader_n_workers 0 "
-        "--save_model_as safetensors"
+        "--model_prediction_type raw --cache_text_encoder_outputs"
     )
-    return command.split() + more
+    trained = "--network_train_unet_only" if kind == "fused" else ""
+    return step_words(folder, name, f"{own} {text} {trained}")
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = {
         name: [SCRIPT, *_words(folder, name, text)] for name, text in CASES.items()
     }
-    (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    HOST.run(HERE / "sd_scripts_one_step.py", HOST.root, folder)
+    take_steps(folder, cases)
     return folder
 
 

@@ -8,7 +8,6 @@ to make them:
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from own_one_step import (
     write_loras,
 )
 from safetensors.torch import load_file, save_file
-from sd_scripts_run import HERE, HOST, MARKS
+from sd_scripts_run import HERE, HOST, MARKS, step_words, take_steps
 from torch import Tensor, nn
 
 from helpers.families import open_sdxl
@@ -61,19 +60,13 @@ REPORTED = {
 def _words(folder: Path, name: str, text: str) -> list[str]:
     more = text.split()
     alpha = more[more.index("--network_alpha") + 1] if "alpha" in text else "4"
-    command = (
+    own = (
         f"--pretrained_model_name_or_path {folder}/made/model "
-        f"--tokenizer_cache_dir {folder}/made/tokenizers "
-        f"--train_data_dir {folder}/images --output_dir {folder}/{name} "
-        f"--output_name {name} --resolution 64,64 --train_batch_size 3 "
-        f"--network_module networks.lora --network_dim 4 --network_alpha {alpha} "
+        f"--network_module networks.lora --network_alpha {alpha} "
         f"--network_weights {folder}/alpha-{alpha}.safetensors "
-        "--network_train_unet_only --optimizer_type AdamW --learning_rate 1e-3 "
-        "--max_train_steps 1 --mixed_precision no --cache_latents --caption_extension "
-        ".txt --cache_text_encoder_outputs --max_data_loader_n_workers 0 "
-        "--save_model_as safetensors"
+        "--network_train_unet_only --cache_text_encoder_outputs"
     )
-    return command.split() + more
+    return step_words(folder, name, f"{own} {text}")
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = {
         name: [SCRIPT, *_words(folder, name, text)] for name, text in options.items()
     }
-    (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    HOST.run(HERE / "sd_scripts_one_step.py", HOST.root, folder)
+    take_steps(folder, cases)
     return folder
 
 

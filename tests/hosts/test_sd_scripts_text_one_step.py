@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from own_one_step import assert_same_step, make_batch, own_step, renamed
 from safetensors.torch import load_file, save_file
-from sd_scripts_run import HERE, HOST, MARKS
+from sd_scripts_run import HERE, HOST, MARKS, step_words, take_steps
 from text_one_step import ENCODERS, EPS, trained_part, write_text_loras
 
 from helpers.runs import make_images
@@ -35,21 +35,14 @@ CAPTIONS = [
 
 
 def _words(folder: Path, name: str, text: str) -> list[str]:
-    more = text.split()
     alpha = "1" if "alpha" in text else "4"
-    command = (
+    own = (
         f"--pretrained_model_name_or_path {folder}/made/model "
-        f"--tokenizer_cache_dir {folder}/made/tokenizers "
-        f"--train_data_dir {folder}/images --output_dir {folder}/{name} "
-        f"--output_name {name} --resolution 64,64 --train_batch_size 3 "
-        f"--network_module networks.lora --network_dim 4 --network_alpha {alpha} "
+        f"--network_module networks.lora --network_alpha {alpha} "
         f"--network_weights {folder}/text-{alpha}.safetensors "
-        f"--optimizer_type AdamW --optimizer_args eps={EPS} --learning_rate 1e-3 "
-        "--max_train_steps 1 "
-        "--mixed_precision no --cache_latents --caption_extension .txt "
-        "--max_data_loader_n_workers 0 --save_model_as safetensors"
+        f"--optimizer_args eps={EPS}"
     )
-    return command.split() + more
+    return step_words(folder, name, f"{own} {text}")
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = {
         name: [SCRIPT, *_words(folder, name, text)] for name, text in CASES.items()
     }
-    (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
-    HOST.run(HERE / "sd_scripts_one_step.py", HOST.root, folder)
+    take_steps(folder, cases)
     return folder
 
 
